@@ -1,0 +1,47 @@
+"""The name of an augmented view: (seed, sample index, view number), hashed to 32 bits.
+
+Everything random about a view is drawn from its key, so a view is the same pixels for any worker
+count, batch size, rank count and order, and can be replayed from storage.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def view_key(seed: int, index: npt.ArrayLike, view: npt.ArrayLike, stream: int = 0) -> npt.NDArray[np.uint32]:
+    """Hash (seed, index, view, stream) to 32 bits, for one view or an array of them.
+
+    32 bits because torch's CPU generator uses only the low 32 bits of a seed: fields packed into 64
+    would be dropped in silence. ``stream`` separates independent draws of one view (crop, flip, …).
+
+    Args:
+        seed: of the view family, in [0, 2⁶³).
+        index: sample number(s), not negative.
+        view: view number(s), not negative; broadcast against ``index``.
+        stream: which independent draw.
+
+    Returns:
+        ``uint32``, of the broadcast shape.
+
+    Source of the mixing step: SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    with np.errstate(over="ignore"):
+        h = _mix(np.asarray(seed, np.int64).astype(np.uint64) + _GOLDEN)
+        for field in (index, view, stream):
+            values = np.asarray(field, np.int64)
+            if np.any(values < 0):
+                raise ValueError(f"expected index, view and stream of at least 0, but got {values.min()}")
+            h = _mix(h ^ (values.astype(np.uint64) + _GOLDEN))
+        return (h >> np.uint64(32)).astype(np.uint32)
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return np.asarray(x ^ (x >> np.uint64(31)))

@@ -1,0 +1,44 @@
+"""Cross-entropy to hard or soft labels, per sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlkd.losses.precision import full_precision, no_autocast
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """−Σ_c y_c·log softmax(z)_c of each sample, in nats.
+
+    Args:
+        logits: ``[B, C]``.
+        target: class numbers ``[B]`` (integer), or soft labels ``[B, C]`` whose rows sum to one.
+
+    Returns:
+        ``[B]``, fp32 (fp64 for fp64 logits).
+
+    Raises:
+        ValueError: the target has another shape or type, or a class number is outside ``[0, C)``.
+    """
+    if logits.ndim != 2:
+        raise ValueError(f"expected logits to have shape [batch, classes], but got {list(logits.shape)}")
+    with no_autocast(logits):
+        log_q = torch.log_softmax(full_precision(logits), dim=1)
+        if target.is_floating_point():
+            if target.shape != logits.shape:
+                raise ValueError(
+                    f"expected soft labels of shape {list(logits.shape)}, but got {list(target.shape)}"
+                )
+            return -(full_precision(target) * log_q).sum(dim=1)
+        if target.shape != logits.shape[:1]:
+            raise ValueError(
+                f"expected {logits.shape[0]} class numbers of shape [{logits.shape[0]}], "
+                f"but got {list(target.shape)}"
+            )
+        if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < logits.shape[1]:
+            raise ValueError(
+                f"expected labels between 0 and {logits.shape[1] - 1}, "
+                f"but got {int(target.min())} to {int(target.max())}"
+            )
+        return -log_q.gather(1, target.long().unsqueeze(1)).squeeze(1)

@@ -1,0 +1,76 @@
+"""Hinton's knowledge distillation loss with one temperature for all samples or one for each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dlkd.losses.precision import frozen, full_precision, no_autocast
+
+
+def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """KL(softmax(z_t/T) || softmax(z_s/T)) of each sample, in nats, without the factor T².
+
+    Args:
+        student_logits: ``[B, C]``; the gradient flows here only.
+        teacher_logits: ``[B, C]``; cut from the graph.
+        temperature: a positive float, or ``[B]`` with one temperature for each sample.
+
+    Returns:
+        ``[B]``, fp32 (fp64 for fp64 logits); finite with finite gradient for logits up to ±1e4.
+
+    Raises:
+        ValueError: shapes differ, are not ``[B, C]``, or a temperature is not positive and finite.
+
+    Source: Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015.
+    """
+    check_pair(student_logits, teacher_logits)
+    with no_autocast(student_logits):
+        student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
+        t = temperature_column(temperature, student)
+        log_p = torch.log_softmax(teacher / t, dim=1)
+        log_q = torch.log_softmax(student / t, dim=1)
+        return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+
+def kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float | Tensor,
+    *,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
+    """T²·KL(softmax(z_t/T) || softmax(z_s/T)), summed over classes, averaged over samples.
+
+    The factor T² keeps the size of the gradient when T changes (Hinton et al. 2015, section 2).
+    Arguments and errors are those of :func:`kl_divergence`; ``reduction="none"`` returns ``[B]``.
+    """
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"expected reduction to be 'mean' or 'none', but got {reduction!r}")
+    divergence = kl_divergence(student_logits, teacher_logits, temperature)
+    t = temperature_column(temperature, divergence).squeeze(1)
+    per_sample = t.square() * divergence
+    return per_sample.mean() if reduction == "mean" else per_sample
+
+
+def temperature_column(temperature: float | Tensor, like: Tensor) -> Tensor:
+    """Bring a float or ``[B]`` temperature to ``[B, 1]``: one code path for both."""
+    t = torch.as_tensor(temperature, dtype=like.dtype, device=like.device).detach()
+    if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != like.shape[0]):
+        raise ValueError(
+            f"expected temperature to be a float or of shape [{like.shape[0]}], but got {list(t.shape)}"
+        )
+    if not bool(((t > 0) & t.isfinite()).all()):
+        raise ValueError(f"expected every temperature to be positive and finite, but got {t.tolist()}")
+    return t.expand(like.shape[0]).unsqueeze(1)
+
+
+def check_pair(a: Tensor, b: Tensor) -> None:
+    """Two sets of logits must both be ``[B, C]`` of one shape."""
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(
+            "expected both logits to have one shape [batch, classes], "
+            f"but got {list(a.shape)} and {list(b.shape)}; do the two models have the same classes?"
+        )

@@ -1,0 +1,26 @@
+"""Loss arithmetic leaves half precision behind, whatever autocast says."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Return ``logits`` in at least fp32; fp64 stays fp64, so that derivatives can be checked."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def frozen(logits: Tensor) -> Tensor:
+    """Return ``logits`` cut from the graph and usable in a backward pass.
+
+    Tensors made under ``torch.inference_mode`` cannot be saved for backward; they are copied once.
+    """
+    return logits.clone() if logits.is_inference() else logits.detach()
+
+
+def no_autocast(like: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Switch autocast off on the device of ``like``."""
+    return torch.autocast(device_type=like.device.type, enabled=False)
