@@ -1,8 +1,11 @@
-# Each target does all of its own set-up.
+# Two commands for a newcomer, each doing all of its own set-up: `make quickstart` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test check clean
+.PHONY: quickstart test check clean
+
+quickstart: .venv/installed
+	$(BIN)/dlkd quickstart --out runs/quickstart --overwrite
 
 test: .venv/installed
 	$(BIN)/python -m pytest --cov=dlkd --cov-report=term:skip-covered

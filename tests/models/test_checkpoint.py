@@ -15,17 +15,12 @@ def model():
     return cifar_resnet("resnet8", 5)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}]
-)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}])
 def test_round_trip_torch(model, tmp_path, wrap):
     torch.save(wrap(model.state_dict()), tmp_path / "w.pth")
     other = cifar_resnet("resnet8", 5)
     load_weights(other, tmp_path / "w.pth")
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_round_trip_safetensors(model, tmp_path):
@@ -36,9 +31,7 @@ def test_round_trip_safetensors(model, tmp_path):
 def test_misfit_names_the_keys_and_changes_nothing(model, tmp_path):
     torch.save(cifar_resnet("resnet14", 7).state_dict(), tmp_path / "w.pth")
     before = model.fc.weight.clone()
-    with pytest.raises(
-        CheckpointError, match=r"unexpected: layer1.1.*shapes: fc.bias is \[7\], expected \[5\]"
-    ):
+    with pytest.raises(CheckpointError, match=r"unexpected: layer1.1.*shapes: fc.bias is \[7\], expected \[5\]"):
         load_weights(model, tmp_path / "w.pth")
     assert torch.equal(before, model.fc.weight)
 

@@ -50,9 +50,7 @@ def test_own_normalisation_and_resolution():
             seen.append(x)
             return x.mean(dim=(2, 3))
 
-    FrozenTeacher(Spy(), mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 0.5], resolution=8)(
-        torch.full((1, 3, 4, 4), 0.6)
-    )
+    FrozenTeacher(Spy(), mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 0.5], resolution=8)(torch.full((1, 3, 4, 4), 0.6))
     assert seen[0].shape == (1, 3, 8, 8)
     torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([1.0, 0.8, 0.6]))
     with pytest.raises(ValueError, match="together"):

@@ -27,14 +27,11 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
         log_q = torch.log_softmax(full_precision(logits), dim=1)
         if target.is_floating_point():
             if target.shape != logits.shape:
-                raise ValueError(
-                    f"expected soft labels of shape {list(logits.shape)}, but got {list(target.shape)}"
-                )
+                raise ValueError(f"expected soft labels of shape {list(logits.shape)}, but got {list(target.shape)}")
             return -(full_precision(target) * log_q).sum(dim=1)
         if target.shape != logits.shape[:1]:
             raise ValueError(
-                f"expected {logits.shape[0]} class numbers of shape [{logits.shape[0]}], "
-                f"but got {list(target.shape)}"
+                f"expected {logits.shape[0]} class numbers of shape [{logits.shape[0]}], but got {list(target.shape)}"
             )
         if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < logits.shape[1]:
             raise ValueError(

@@ -59,9 +59,7 @@ def temperature_column(temperature: float | Tensor, like: Tensor) -> Tensor:
     """Bring a float or ``[B]`` temperature to ``[B, 1]``: one code path for both."""
     t = torch.as_tensor(temperature, dtype=like.dtype, device=like.device).detach()
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != like.shape[0]):
-        raise ValueError(
-            f"expected temperature to be a float or of shape [{like.shape[0]}], but got {list(t.shape)}"
-        )
+        raise ValueError(f"expected temperature to be a float or of shape [{like.shape[0]}], but got {list(t.shape)}")
     if not bool(((t > 0) & t.isfinite()).all()):
         raise ValueError(f"expected every temperature to be positive and finite, but got {t.tolist()}")
     return t.expand(like.shape[0]).unsqueeze(1)

@@ -31,9 +31,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample: nn.Module | None = None
         if stride != 1 or inputs != width:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width)
-            )
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -79,8 +77,6 @@ def cifar_resnet(name: str, num_classes: int, channels: int = 3) -> CifarResNet:
     """
     if name not in CIFAR_MODELS:
         near = difflib.get_close_matches(name, CIFAR_MODELS, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"expected a model out of {', '.join(CIFAR_MODELS)}, but got {name!r}; did you mean {near!r}?"
-        )
+        raise ValueError(f"expected a model out of {', '.join(CIFAR_MODELS)}, but got {name!r}; did you mean {near!r}?")
     depth, widths = CIFAR_MODELS[name]
     return CifarResNet(depth, widths, num_classes, channels)

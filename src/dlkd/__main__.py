@@ -1,0 +1,5 @@
+"""``python -m dlkd`` is ``dlkd``."""
+
+from dlkd.cli import main
+
+main()
