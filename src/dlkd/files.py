@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,26 +16,70 @@ MARKER = "run.json"
 """The file by which a folder is known to be a run of ours."""
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write through a temporary file in the same folder, flushed to disk, then renamed."""
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""Names of the files that :func:`write_atomic` renames once they are whole; a killed writer leaves one."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_atomic(path: Path, content: bytes | str, keep: Path | None = None) -> None:
+    """Write through a temporary file in the same folder, flushed to disk, then renamed.
+
+    With ``keep``, the file that was at ``path`` is renamed to ``keep`` first (same folder), once the new one
+    is safely on disk: killed at any point, at least one of the two names holds a whole file.
+
+    Raises:
+        UserError: the file cannot be written; what was there before is as it was.
+    """
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name: str | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(name, path)
+        _sync_folder(path.parent)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise UserError(f"could not write {path}: {error.strerror}; is the disk full?") from error
+        _forget(name)
+        hint = "is the disk full?" if error.errno in _FULL else "can this folder be written to?"
+        raise UserError(f"could not write {path}: {error.strerror}; {hint}") from error
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        _forget(name)
         raise
 
 
-def new_run_folder(path: Path, *, overwrite: bool, card: dict[str, object]) -> None:
-    """Make an empty run folder with its card, or say why not.
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _forget(name: str | None) -> None:
+    if name is not None:
+        Path(name).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames last through a power cut; file systems that cannot sync a folder are left alone."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def check_run_folder(path: Path, *, overwrite: bool) -> None:
+    """Say at once why ``path`` cannot become a run folder; changes nothing.
 
     Raises:
         UserError: the folder is not empty and ``overwrite`` is not set, or it holds something that
@@ -47,9 +93,29 @@ def new_run_folder(path: Path, *, overwrite: bool, card: dict[str, object]) -> N
                     "of dlkd; choose another folder"
                 )
             if not overwrite:
-                raise UserError(f"{path} holds a run already; give --overwrite to replace it, or another --out")
-            shutil.rmtree(path)
-        path.mkdir(parents=True, exist_ok=True)
-        write_atomic(path / MARKER, json.dumps(card, indent=2, sort_keys=True) + "\n")
+                raise UserError(
+                    f"{path} holds a run already; give --resume to go on with it, --overwrite to replace it, "
+                    "or another --out"
+                )
+        parent = next(p for p in (path, *path.absolute().parents) if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise UserError(f"could not write to --out {path}: {parent} is no folder to write to; choose another")
     except OSError as error:
         raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
+
+
+def new_run_folder(path: Path, *, overwrite: bool, card: dict[str, object]) -> None:
+    """Make an empty run folder with its card; see :func:`check_run_folder`."""
+    check_run_folder(path, overwrite=overwrite)
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
+    write_json(path / MARKER, card)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` for people and programs; see :func:`write_atomic`."""
+    write_atomic(path, json.dumps(content, indent=2, sort_keys=True) + "\n")

@@ -1,16 +1,36 @@
-"""Data sets, label noise, view keys and augmented views."""
+"""Data sets, label noise, view keys, augmented and mixed views."""
 
-from dlkd.data.arrays import ImageArrays, digits, stratified_split
+from dlkd.data.augment import CropFlip, ImageTransform, centre_crop, resized_crop_flip
+from dlkd.data.family import Batch, ViewFamily
+from dlkd.data.loader import Steps, plain_batches
+from dlkd.data.mixing import Mixing
 from dlkd.data.noise import NoisyLabels, symmetric_noise
-from dlkd.data.view_key import view_key
-from dlkd.data.views import CropFlip
+from dlkd.data.options import DataOptions, DataSet, ViewOptions, load_data, view_family
+from dlkd.data.samples import ArrayPixels, FilePixels, Samples, stratified_split
+from dlkd.data.view_key import Stream, epoch_order, view_key
 
 __all__ = [
+    "ArrayPixels",
+    "Batch",
     "CropFlip",
-    "ImageArrays",
+    "DataOptions",
+    "DataSet",
+    "FilePixels",
+    "ImageTransform",
+    "Mixing",
     "NoisyLabels",
-    "digits",
+    "Samples",
+    "Steps",
+    "Stream",
+    "ViewFamily",
+    "ViewOptions",
+    "centre_crop",
+    "epoch_order",
+    "load_data",
+    "plain_batches",
+    "resized_crop_flip",
     "stratified_split",
     "symmetric_noise",
+    "view_family",
     "view_key",
 ]

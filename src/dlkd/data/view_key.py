@@ -6,12 +6,31 @@ count, batch size, rank count and order, and can be replayed from storage.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 import numpy.typing as npt
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+class Stream(IntEnum):
+    """Independent draws of one view. The numbers are part of stored views: never change one."""
+
+    ROW = 0
+    COLUMN = 1
+    FLIP = 2
+    TRANSFORM = 3
+    """Seed of the generators that a per-image transform draws from."""
+    MIX = 4
+    BOX_ROW = 5
+    BOX_COLUMN = 6
+    ORDER = 100
+    """Order of the samples of an epoch, and with it the pairs that mix."""
+    STEP = 101
+    """Seed of everything else that is random in a training step."""
 
 
 def view_key(seed: int, index: npt.ArrayLike, view: npt.ArrayLike, stream: int = 0) -> npt.NDArray[np.uint32]:
@@ -39,6 +58,27 @@ def view_key(seed: int, index: npt.ArrayLike, view: npt.ArrayLike, stream: int =
                 raise ValueError(f"expected index, view and stream of at least 0, but got {values.min()}")
             h = _mix(h ^ (values.astype(np.uint64) + _GOLDEN))
         return (h >> np.uint64(32)).astype(np.uint32)
+
+
+def draw_integer(
+    below: int, seed: int, index: npt.ArrayLike, view: npt.ArrayLike, stream: int
+) -> npt.NDArray[np.int64]:
+    """A whole number in [0, below) of each view; multiply-shift has not the bias of a remainder."""
+    key = view_key(seed, index, view, stream).astype(np.uint64)
+    return ((key * np.uint64(below)) >> np.uint64(32)).astype(np.int64)
+
+
+def draw_uniform(seed: int, index: npt.ArrayLike, view: npt.ArrayLike, stream: int) -> npt.NDArray[np.float64]:
+    """A number in the open interval (0, 1) of each view, at the centre of one of 2³² cells."""
+    return (view_key(seed, index, view, stream).astype(np.float64) + 0.5) / 2.0**32
+
+
+def epoch_order(seed: int, index: npt.NDArray[np.int64], view: int) -> npt.NDArray[np.int64]:
+    """A seeded permutation of positions [N]: samples sorted by the hash of their numbers.
+
+    It depends on our own hash alone, not on a library's shuffle that may change with its version.
+    """
+    return np.argsort(view_key(seed, index, view, Stream.ORDER), kind="stable").astype(np.int64)
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

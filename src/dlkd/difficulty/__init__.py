@@ -1,8 +1,24 @@
 """How hard is an image for its teacher: distance → level → temperature, and the pruned probe."""
 
+from dlkd.difficulty.auto_sparsity import AutoSparsity, auto_sparsity
 from dlkd.difficulty.distance import probe_distance
 from dlkd.difficulty.level import DifficultyLevel
 from dlkd.difficulty.probe import prune_teacher
+from dlkd.difficulty.probe_norm import ProbeNorm, recalibrate_norms, use_batch_statistics
+from dlkd.difficulty.probe_spec import ProbeSpec, column_name, mean_distance
 from dlkd.difficulty.temperature import DifficultyTemperature
 
-__all__ = ["DifficultyLevel", "DifficultyTemperature", "probe_distance", "prune_teacher"]
+__all__ = [
+    "AutoSparsity",
+    "DifficultyLevel",
+    "DifficultyTemperature",
+    "ProbeNorm",
+    "ProbeSpec",
+    "auto_sparsity",
+    "column_name",
+    "mean_distance",
+    "probe_distance",
+    "prune_teacher",
+    "recalibrate_norms",
+    "use_batch_statistics",
+]

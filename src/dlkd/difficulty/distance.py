@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlkd.losses.kl import check_pair, temperature_column
+from dlkd.losses.kl import check_pair
 from dlkd.losses.precision import frozen, full_precision, no_autocast
+from dlkd.losses.temperature import temperature_pair
 
 MAX_DISTANCE = 2.0**0.5
 """Largest Euclidean distance between two probability vectors: two different certain predictions."""
@@ -32,7 +33,7 @@ def probe_distance(teacher_logits: Tensor, probe_logits: Tensor, *, temperature:
     check_pair(teacher_logits, probe_logits)
     with torch.no_grad(), no_autocast(teacher_logits):
         teacher, probe = full_precision(frozen(teacher_logits)), full_precision(frozen(probe_logits))
-        t = temperature_column(temperature, teacher)
+        t = temperature_pair(temperature, teacher).teacher
         difference = torch.softmax(teacher / t, dim=1) - torch.softmax(probe / t, dim=1)
         distance: Tensor = torch.linalg.vector_norm(difference, dim=1)
         return distance.clamp(max=MAX_DISTANCE)

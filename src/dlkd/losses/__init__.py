@@ -2,5 +2,6 @@
 
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.kl import kd_loss, kl_divergence
+from dlkd.losses.temperature import Temperature, Temperatures
 
-__all__ = ["cross_entropy", "kd_loss", "kl_divergence"]
+__all__ = ["Temperature", "Temperatures", "cross_entropy", "kd_loss", "kl_divergence"]

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from dlkd.losses.precision import frozen, full_precision, no_autocast
+from dlkd.losses.temperature import Temperature, temperature_pair
 
 
-def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """KL(softmax(z_t/T) || softmax(z_s/T)) of each sample, in nats, without the factor T².
+def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature) -> Tensor:
+    """KL(softmax(z_t/T_t) || softmax(z_s/T_s)) of each sample, in nats, without any factor T².
 
     Args:
         student_logits: ``[B, C]``; the gradient flows here only.
         teacher_logits: ``[B, C]``; cut from the graph.
-        temperature: a positive float, or ``[B]`` with one temperature for each sample.
+        temperature: a positive float, ``[B]`` with one temperature for each sample, or a pair.
 
     Returns:
         ``[B]``, fp32 (fp64 for fp64 logits); finite with finite gradient for logits up to ±1e4.
@@ -29,9 +30,9 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     check_pair(student_logits, teacher_logits)
     with no_autocast(student_logits):
         student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
-        t = temperature_column(temperature, student)
-        log_p = torch.log_softmax(teacher / t, dim=1)
-        log_q = torch.log_softmax(student / t, dim=1)
+        t = temperature_pair(temperature, student)
+        log_p = torch.log_softmax(teacher / t.teacher, dim=1)
+        log_q = torch.log_softmax(student / t.student, dim=1)
         return (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
 
@@ -50,19 +51,9 @@ def kd_loss(
     if reduction not in ("mean", "none"):
         raise ValueError(f"expected reduction to be 'mean' or 'none', but got {reduction!r}")
     divergence = kl_divergence(student_logits, teacher_logits, temperature)
-    t = temperature_column(temperature, divergence).squeeze(1)
+    t = temperature_pair(temperature, divergence.unsqueeze(1)).student.squeeze(1)
     per_sample = t.square() * divergence
     return per_sample.mean() if reduction == "mean" else per_sample
-
-
-def temperature_column(temperature: float | Tensor, like: Tensor) -> Tensor:
-    """Bring a float or ``[B]`` temperature to ``[B, 1]``: one code path for both."""
-    t = torch.as_tensor(temperature, dtype=like.dtype, device=like.device).detach()
-    if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != like.shape[0]):
-        raise ValueError(f"expected temperature to be a float or of shape [{like.shape[0]}], but got {list(t.shape)}")
-    if not bool(((t > 0) & t.isfinite()).all()):
-        raise ValueError(f"expected every temperature to be positive and finite, but got {t.tolist()}")
-    return t.expand(like.shape[0]).unsqueeze(1)
 
 
 def check_pair(a: Tensor, b: Tensor) -> None:

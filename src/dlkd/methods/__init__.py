@@ -1,5 +1,19 @@
 """Named distillation methods, each a composition of the choices in the rooms below."""
 
+from dlkd.methods.composition import Composition, Divergence, FixedTemperature, LossParts, Signals
 from dlkd.methods.dlkd import DLKDLoss
+from dlkd.methods.registry import METHODS, LossOptions, Method, make_method, resolve_loss
 
-__all__ = ["DLKDLoss"]
+__all__ = [
+    "METHODS",
+    "Composition",
+    "DLKDLoss",
+    "Divergence",
+    "FixedTemperature",
+    "LossOptions",
+    "LossParts",
+    "Method",
+    "Signals",
+    "make_method",
+    "resolve_loss",
+]

@@ -1,22 +1,39 @@
-"""DLKD as one drop-in criterion."""
+"""DLKD: the temperature of a sample follows its difficulty."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
-import torch
 from torch import Tensor, nn
 
 from dlkd.difficulty.distance import probe_distance
 from dlkd.difficulty.level import DifficultyLevel, LevelMode
 from dlkd.difficulty.temperature import DifficultyTemperature
-from dlkd.losses.cross_entropy import cross_entropy
-from dlkd.losses.kl import kl_divergence
-
-Scale = Literal["per_sample", "mean", "none"]
+from dlkd.losses.temperature import Temperatures
+from dlkd.methods.composition import Composition, Scale, Signals, loss_dtype
 
 
-class DLKDLoss(nn.Module):
+class TemperatureByDifficulty(nn.Module):
+    """The same temperature for teacher and student, from the level of the sample."""
+
+    def __init__(self, mapping: DifficultyTemperature, level: DifficultyLevel) -> None:
+        super().__init__()
+        self.mapping, self.level = mapping, level
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """``[B, 1]`` for both."""
+        assert signals.level is not None
+        # In the dtype of the loss before T is formed: T_easy = T_hard must be that float exactly.
+        t = self.mapping(signals.level.to(loss_dtype(signals.student_logits))).unsqueeze(1)
+        return Temperatures(t, t)
+
+    def mean_square(self, temperatures: Temperatures) -> Tensor:
+        """Mean of T² over the reference distances; over the batch where there is none."""
+        t = temperatures.student
+        if self.level.calibrated and self.level.mode != "batch":
+            t = self.mapping(self.level(self.level.quantiles)).to(t)
+        return t.square().mean()
+
+
+class DLKDLoss(Composition):
     """w_ce·CE(z_s, y) + w_kd·mean_i[ s_i·KL(softmax(z_t/T_i) || softmax(z_s/T_i)) ].
 
     T_i follows the difficulty of the sample (:class:`DifficultyLevel`, :class:`DifficultyTemperature`).
@@ -33,6 +50,8 @@ class DLKDLoss(nn.Module):
         distance_temperature: τ_d of :func:`probe_distance`.
     """
 
+    temperature: TemperatureByDifficulty
+
     def __init__(
         self,
         t_easy: float = 2.0,
@@ -45,19 +64,16 @@ class DLKDLoss(nn.Module):
         *,
         distance_temperature: float = 1.0,
     ) -> None:
-        super().__init__()
-        if scale not in get_args(Scale):
-            raise ValueError(f"expected scale to be one of {list(get_args(Scale))}, but got {scale!r}")
-        for name, value in (("ce_weight", ce_weight), ("kd_weight", kd_weight)):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"expected {name} to be finite and at least 0, but got {value}")
         if not 0 < distance_temperature < float("inf"):
             raise ValueError(f"expected distance_temperature to be positive, but got {distance_temperature}")
-        self.level = DifficultyLevel(level)
-        self.temperature = DifficultyTemperature(t_easy, t_hard, gamma)
-        self.scale = scale
-        self.ce_weight, self.kd_weight = ce_weight, kd_weight
+        rule = TemperatureByDifficulty(DifficultyTemperature(t_easy, t_hard, gamma), DifficultyLevel(level))
+        super().__init__(rule, scale=scale, label_weight=ce_weight, kd_weight=kd_weight)
         self.distance_temperature = distance_temperature
+
+    @property
+    def level(self) -> DifficultyLevel:
+        """The mapping from distances to levels."""
+        return self.temperature.level
 
     def calibrate(self, distances: Tensor) -> None:
         """Set the reference of the rank from distances ``[N]`` of training views, mixing included."""
@@ -71,6 +87,7 @@ class DLKDLoss(nn.Module):
         *,
         probe_logits: Tensor | None = None,
         distance: Tensor | None = None,
+        level: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch, a scalar.
 
@@ -78,27 +95,16 @@ class DLKDLoss(nn.Module):
             student_logits, teacher_logits: ``[B, C]``.
             target: class numbers ``[B]`` or soft labels ``[B, C]``.
             probe_logits: ``[B, C]``, or
-            distance: ``[B]``, computed before (:func:`probe_distance`); exactly one of the two.
+            distance: ``[B]``, computed before (:func:`probe_distance`), or
+            level: ``[B]`` in [0, 1], such as the mean over an image's views; exactly one of the three.
         """
-        if (probe_logits is None) == (distance is None):
-            raise ValueError("expected exactly one of probe_logits and distance")
-        if distance is None:
-            assert probe_logits is not None
+        if sum(x is not None for x in (probe_logits, distance, level)) != 1:
+            raise ValueError("expected exactly one of probe_logits, distance and level")
+        if probe_logits is not None:
             distance = probe_distance(teacher_logits, probe_logits, temperature=self.distance_temperature)
-        # In the dtype of the loss before T is formed: T_easy = T_hard must be that float exactly.
-        dtype = torch.promote_types(student_logits.dtype, torch.float32)
-        t = self.temperature(self.level(distance).to(dtype))
-        divergence = kl_divergence(student_logits, teacher_logits, t)
-        kd = (self._scale(t) * divergence).mean()
-        if self.ce_weight == 0:
-            return self.kd_weight * kd
-        return self.ce_weight * cross_entropy(student_logits, target).mean() + self.kd_weight * kd
-
-    def _scale(self, t: Tensor) -> Tensor:
-        if self.scale == "per_sample":
-            return t.square()
-        if self.scale == "none":
-            return torch.ones_like(t)
-        if self.level.calibrated and self.level.mode != "batch":
-            t = self.temperature(self.level(self.level.quantiles)).to(t)
-        return t.square().mean()
+        if level is None:
+            assert distance is not None
+            level = self.level(distance)
+        elif level.shape != student_logits.shape[:1] or not bool(((level >= 0) & (level <= 1)).all()):
+            raise ValueError(f"expected levels in [0, 1] of shape [{student_logits.shape[0]}]")
+        return self.parts(Signals(student_logits, teacher_logits, target, level)).total

@@ -2,5 +2,21 @@
 
 from dlkd.models.checkpoint import CheckpointError, load_weights
 from dlkd.models.cifar import CIFAR_MODELS, CifarResNet, cifar_resnet
+from dlkd.models.input_format import InputFormat
+from dlkd.models.registry import build_model, default_input_format
+from dlkd.models.trained import LoadedModel, load_model, save_student, state_hash
 
-__all__ = ["CIFAR_MODELS", "CheckpointError", "CifarResNet", "cifar_resnet", "load_weights"]
+__all__ = [
+    "CIFAR_MODELS",
+    "CheckpointError",
+    "CifarResNet",
+    "InputFormat",
+    "LoadedModel",
+    "build_model",
+    "cifar_resnet",
+    "default_input_format",
+    "load_model",
+    "load_weights",
+    "save_student",
+    "state_hash",
+]

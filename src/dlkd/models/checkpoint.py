@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,14 @@ class CheckpointError(ValueError):
     """A weights file is missing, unreadable, unsafe, or does not fit the model."""
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None = None) -> None:
     """Load all weights of ``model`` from a ``.safetensors`` or a ``torch.save`` file.
 
     ``torch.save`` files are read with ``weights_only=True``. Common wrappers (``state_dict``,
     ``model``, …) and the prefix ``module.`` are taken off. The model is unchanged on any error.
+
+    Args:
+        num_classes: of ``model``; a head with another number is then named as such.
 
     Raises:
         CheckpointError: in one line, what was expected, what was found, which keys differ.
@@ -33,17 +36,21 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     expected = model.state_dict()
     missing = sorted(expected.keys() - weights.keys())
     unexpected = sorted(weights.keys() - expected.keys())
-    shapes = [
-        f"{key} is {list(weights[key].shape)}, expected {list(expected[key].shape)}"
+    misfits = {
+        key: (weights[key].shape, expected[key].shape)
         for key in sorted(expected.keys() & weights.keys())
         if weights[key].shape != expected[key].shape
-    ]
+    }
+    shapes = [f"{key} is {list(found)}, expected {list(wanted)}" for key, (found, wanted) in misfits.items()]
     problems = [
         f"{label} {_some(items)}"
         for label, items in (("missing:", missing), ("unexpected:", unexpected), ("shapes:", shapes))
         if items
     ]
     if problems:
+        classes = _other_classes(misfits, num_classes)
+        if classes is not None:
+            problems.insert(0, f"expected {num_classes} classes, but the weights have {classes}")
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}")
     model.load_state_dict(weights)
 
@@ -55,7 +62,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = (
             safetensors.torch.load_file(path)
-            if path.suffix == ".safetensors"
+            if _is_safetensors(path)
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except pickle.UnpicklingError as error:
@@ -63,20 +70,49 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is not a plain file of weights and was not opened further, since it could run code; "
             "save its state_dict() again, best as .safetensors"
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or no weights file: {_first_line(error)}") from error
+    # The unpickler raises whatever the bytes lead it to: KeyError, IndexError, struct.error, …
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged or no weights file: {first_line(error)}") from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict):
         raise CheckpointError(f"expected {path} to hold named tensors, but found {type(content).__name__}")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"expected {path} to hold named tensors only, but {_printable(key)} is {type(value).__name__}"
+            )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of ``error``, or its type where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By name, or by content: eight bytes of length, then a JSON object."""
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _other_classes(misfits: Mapping[str, tuple[torch.Size, torch.Size]], num_classes: int | None) -> int | None:
+    """The classes of the weights where every misfit is the head's first side, else nothing."""
+    counts = {
+        found[0] if 1 <= len(wanted) <= 2 and wanted[0] == num_classes and found[1:] == wanted[1:] and found else None
+        for found, wanted in misfits.values()
+    }
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _some(items: list[str], limit: int = 3) -> str:
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    return ", ".join(_printable(item) for item in items[:limit]) + more
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _printable(key: object) -> str:
+    # A stranger's key may hold line breaks or terminal codes.
+    return "".join(c if c.isprintable() else "?" for c in str(key))

@@ -1,8 +1,9 @@
 """The small residual networks of the CIFAR literature (He et al. 2016, section 4.2).
 
 Widths 16-32-64, or 32-64-128-256 stem and stages for the wide ones of the distillation literature
-(``resnet8x4``, ``resnet32x4``). Shortcuts are 1×1 convolutions. Parameter names are those of the
-public ``pytorch-cifar-models`` weights, which therefore load as they are.
+(``resnet8x4``, ``resnet32x4``). ``resnet8x0.5`` is ours, a student for tiny images: half of
+``resnet8``, but with no layer narrower than 8. Shortcuts are 1×1 convolutions. Parameter names are
+those of the public ``pytorch-cifar-models`` weights, which therefore load as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 CIFAR_MODELS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
+    "resnet8x0.5": (8, (8, 8, 16, 32)),
     **{f"resnet{depth}": (depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": (depth, (32, 64, 128, 256)) for depth in (8, 32)},
 }

@@ -2,99 +2,113 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import json
 from typing import Any
 
-import jinja2
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
+import torch
 
-from dlkd.data import ImageArrays
+from dlkd.data import ArrayPixels, Samples
+from dlkd.difficulty import DifficultyTemperature
 from dlkd.quickstart.summary import sentences, spread
-
-_PAGE = jinja2.Environment(autoescape=True).from_string(
-    """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>dlkd quickstart</title>
-<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;
-padding:0 1rem}table{border-collapse:collapse}td,th{padding:.3rem .8rem;text-align:left;border-bottom:1px solid #8886}
-img{max-width:100%;background:#fff}</style>
-<h1>dlkd quickstart</h1>
-<p>Digits, {{ (100 * noise) | round(1) }} % wrong training labels, test labels clean, last epoch, mean ± sd over
-seeds. Settings: {{ settings }}.</p>
-<table><tr><th>teacher<th>method<th>test accuracy %<th>calibration error %</tr>
-{% for row in table %}<tr><td>{{ row.teacher }}<td>{{ row.method }}<td>{{ spread(row.mean, row.sd) }}
-<td>{{ "%.1f" | format(row.ece) }}</tr>{% endfor %}</table>
-<ul>{% for line in sentences %}<li>{{ line }}</li>{% endfor %}</ul>
-{% for title, picture in pictures %}<h2>{{ title }}</h2>
-<img alt="{{ title }}" src="data:image/png;base64,{{ picture }}">{% endfor %}</html>
-"""
-)
+from dlkd.report import Page, Picture, pictures
 
 
-def render(results: dict[str, Any], difficulty: dict[str, Any], given: ImageArrays) -> str:
-    """Fill the page; nothing in it refers to another file."""
-    pictures = [("Test accuracy", _bars(results["summary"]["table"]))]
-    for teacher, scores in difficulty.items():
-        pictures.append((f"Difficulty, {teacher} teacher", _curves(scores, given.labels.numpy())))
-        pictures.append((f"Easiest and hardest images, {teacher} teacher", _gallery(scores, given)))
-    return _PAGE.render(
-        noise=results["settings"]["noise"],
-        settings=results["settings"],
-        table=results["summary"]["table"],
-        sentences=sentences(results["summary"]),
-        pictures=pictures,
-        spread=spread,
-    )
+def render(results: dict[str, Any], scores: dict[str, dict[str, np.ndarray]], given: Samples) -> str:
+    """Fill the page.
 
-
-def _bars(table: list[dict[str, Any]]) -> str:
-    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    Args:
+        results: the content of ``results.json``.
+        scores: for each teacher, the columns of ``dlkd difficulty`` for the training images.
+        given: the training images with their labels as given.
+    """
+    table = results["summary"]["table"]
     names = [f"{row['method']}\n({row['teacher']})" for row in table]
-    axes.bar(names, [row["mean"] for row in table], yerr=[row["sd"] or 0 for row in table], capsize=4)
-    axes.set_ylabel("%")
-    axes.tick_params(axis="x", labelsize=8)
-    return _png(figure)
+    bars = pictures.bars(names, [row["mean"] for row in table], [row["sd"] or 0.0 for row in table])
+    shown = [
+        Picture("Test accuracy", bars, "Mean ± one standard deviation over seeds."),
+        Picture("Calibration", pictures.reliability_diagram(_reliability(results["rows"])), "All seeds together."),
+    ]
+    for teacher, columns in scores.items():
+        shown += _of_teacher(teacher, columns, results["rows"], given)
+    settings = results["settings"]
+    return Page(
+        title="dlkd quickstart",
+        lead=f"Digits, {100 * settings['noise']:.0f} % wrong training labels, test labels clean, last epoch, "
+        "mean ± sd over seeds.",
+        columns=["teacher", "method", "test accuracy %", "calibration error %"],
+        rows=[[r["teacher"], r["method"], spread(r["mean"], r["sd"]), f"{r['ece']:.1f}"] for r in table],
+        sentences=sentences(results["summary"]),
+        pictures=shown,
+        details={"settings": json.dumps(settings, indent=2)},
+    ).render()
 
 
-def _curves(scores: dict[str, Any], given_labels: np.ndarray) -> str:
-    figure, (histogram, curve, by_level) = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    distance, level = np.array(scores["distance"]), np.array(scores["level"])
-    histogram.hist(distance, bins=40)
-    histogram.set(xlabel="distance of teacher and probe", ylabel="images", yscale="log")
-    order = np.argsort(distance)
-    curve.plot(distance[order], np.array(scores["temperature"])[order])
-    curve.set(xlabel="distance", ylabel="temperature")
-    _by_level(by_level, level, np.array(scores["teacher_label"]) == given_labels, np.array(scores["wrong"]))
-    return _png(figure)
+def _of_teacher(
+    teacher: str, columns: dict[str, np.ndarray], rows: list[dict[str, Any]], given: Samples
+) -> list[Picture]:
+    distance = columns["distance"]
+    order = np.argsort(distance, kind="stable")
+    temperature = DifficultyTemperature()(torch.linspace(0, 1, 101)).numpy()
+    by_level = {
+        name: _pooled([r["by_level"] for r in rows if (r["method"], r["teacher"]) == (name, teacher)])
+        for name in ("KD", "DLKD")
+    }
+    chosen = [*order[:8], *order[-8:]]
+    captions = [
+        f"given {columns['given_label'][i]}, teacher {columns['teacher_label'][i]}\n"
+        f"probe {columns['probe_label'][i]}, d {distance[i]:.3f}"
+        for i in chosen
+    ]
+    assert isinstance(given.pixels, ArrayPixels)
+    images = [given.pixels.array[int(i), 0].numpy() / 255 for i in chosen]
+    reference = np.quantile(distance, np.linspace(0, 1, 257))
+    return [
+        Picture(f"Difficulty, {teacher} teacher", pictures.difficulty(distance, reference, temperature)),
+        Picture(f"Labels by difficulty, {teacher} teacher", pictures.accuracy_by_level(_labels(columns, given), "%")),
+        Picture(
+            f"Students by difficulty, {teacher} teacher", pictures.accuracy_by_level(by_level), "All seeds together."
+        ),
+        Picture(f"Easiest and hardest images, {teacher} teacher", pictures.gallery(images, captions)),
+    ]
 
 
-def _by_level(axes: Axes, level: np.ndarray, agrees: np.ndarray, wrong: np.ndarray) -> None:
-    fifth = np.minimum((level * 5).astype(int), 4)
-    used = [k for k in range(5) if (fifth == k).any()]
-    axes.plot(used, [100 * agrees[fifth == k].mean() for k in used], "o-", label="teacher = given label")
-    axes.plot(used, [100 * wrong[fifth == k].mean() for k in used], "s--", label="given label wrong")
-    axes.set(xlabel="fifth of the difficulty level", ylabel="% of images", ylim=(0, 100))
-    axes.legend(fontsize=7)
+def _labels(columns: dict[str, np.ndarray], given: Samples) -> dict[str, list[dict[str, float]]]:
+    """Agreement of teacher and given label, and share of wrong labels, in each tenth of the level."""
+    assert given.wrong is not None
+    tenth = np.minimum((columns["level"] * 10).astype(int), 9)
+    agrees = columns["teacher_label"] == columns["given_label"]
+    return {
+        name: [{"decile": k + 1, "accuracy": 100 * values[tenth == k].mean()} for k in range(10) if (tenth == k).any()]
+        for name, values in (("teacher = given label", agrees), ("given label wrong", given.wrong))
+    }
 
 
-def _gallery(scores: dict[str, Any], given: ImageArrays, each: int = 8) -> str:
-    order = np.argsort(scores["distance"], kind="stable")
-    figure, grid = plt.subplots(2, each, figsize=(11, 3.4), layout="constrained")
-    for axes, i in zip(grid.flat, [*order[:each], *order[-each:]], strict=True):
-        axes.imshow(given.images[int(i), 0].numpy(), cmap="gray_r")
-        labels = f"given {given.labels[int(i)]}, teacher {scores['teacher_label'][i]}"
-        axes.set_title(f"{labels}\nprobe {scores['probe_label'][i]}, d {scores['distance'][i]:.3f}", fontsize=7)
-        axes.axis("off")
-    return _png(figure)
+def _pooled(runs: list[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """Tenths of several runs together, each weighted by its samples."""
+    pooled = []
+    for decile in sorted({row["decile"] for run in runs for row in run}):
+        parts = [row for run in runs for row in run if row["decile"] == decile]
+        total = sum(p["samples"] for p in parts)
+        pooled.append({"decile": decile, "accuracy": sum(p["samples"] * p["accuracy"] for p in parts) / total})
+    return pooled
 
 
-def _png(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    plt.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode()
+def _reliability(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
+    """Bins of all seeds of a method together."""
+    groups: dict[str, list[dict[str, float]]] = {}
+    for row in rows:
+        if row["method"] != "teacher":
+            name = row["method"] if row["teacher"] == "none" else f"{row['method']}, {row['teacher']} teacher"
+            groups.setdefault(name, []).extend(row["reliability"])
+    return {name: _merged(bins) for name, bins in groups.items()}
+
+
+def _merged(bins: list[dict[str, float]], count: int = 15) -> list[dict[str, float]]:
+    merged = []
+    for k in range(count):
+        parts = [b for b in bins if np.ceil(b["confidence"] * count).clip(1, count) == k + 1]
+        if parts:
+            total = sum(p["size"] for p in parts)
+            merged.append({f: sum(p["size"] * p[f] for p in parts) / total for f in ("confidence", "accuracy")})
+    return merged

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dlkd.difficulty.distance import probe_distance
+from dlkd.difficulty.probe_spec import column_name
 
 
 class TeacherOutput(NamedTuple):
@@ -19,13 +20,21 @@ class TeacherOutput(NamedTuple):
     """``[B, C]`` of the teacher."""
     probe_logits: tuple[Tensor, ...]
     """``[B, C]`` of each probe."""
+    probe_names: tuple[str, ...] = ()
+    """One for each probe."""
 
     def distance(self, temperature: float = 1.0) -> Tensor:
         """Mean over the probes of :func:`dlkd.probe_distance`, ``[B]``: the difficulty."""
         if not self.probe_logits:
             raise ValueError("expected at least one probe, but this teacher has none")
-        columns = [probe_distance(self.logits, p, temperature=temperature) for p in self.probe_logits]
-        return torch.stack(columns).mean(dim=0)
+        return torch.stack([probe_distance(self.logits, p, temperature=temperature) for p in self.probe_logits]).mean(0)
+
+    def columns(self, temperature: float = 1.0) -> dict[str, Tensor]:
+        """The distance to each probe as a named fp32 column ``[B]``, as ``global-0.3/l2/tau1``."""
+        return {
+            column_name(name, temperature): probe_distance(self.logits, p, temperature=temperature).float()
+            for name, p in zip(self.probe_names, self.probe_logits, strict=True)
+        }
 
 
 class FrozenTeacher:
@@ -37,28 +46,32 @@ class FrozenTeacher:
 
     Args:
         teacher: images ``[B, 3, H, W]`` → logits ``[B, C]``.
-        probes: pruned copies of it (:func:`dlkd.prune_teacher`), possibly none.
-        mean, std: per channel; the input is an image in [0, 1]. ``None`` leaves it as it is.
-        resolution: input side in pixels; other sizes are resized (bilinear, antialiased).
+        probes: pruned copies of it (:func:`dlkd.prune_teacher`), possibly none, possibly by name.
+        input_format: from images in [0, 1] to what the teacher wants to see, as
+            :class:`dlkd.models.InputFormat`. ``None`` leaves them as they are.
+        channels_last: memory format of models and input; folding comes before it.
+        autocast: half precision to compute in, or None for that of the weights. The logits are fp32.
     """
 
     def __init__(
         self,
         teacher: nn.Module,
-        probes: Sequence[nn.Module] = (),
+        probes: Sequence[nn.Module] | Mapping[str, nn.Module] = (),
         *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        resolution: int | None = None,
+        input_format: Callable[[Tensor], Tensor] | None = None,
+        channels_last: bool = False,
+        autocast: torch.dtype | None = None,
     ) -> None:
-        if (mean is None) != (std is None):
-            raise ValueError("expected mean and std together, or neither")
-        self.models = (teacher, *probes)
+        named = probes if isinstance(probes, Mapping) else {f"probe{k}": p for k, p in enumerate(probes)}
+        self.models = (teacher, *named.values())
+        self.probe_names = tuple(named)
+        self.input_format = input_format
+        self.channels_last = channels_last
+        self.autocast = autocast
         for model in self.models:
-            model.requires_grad_(False)
-        self._mean = None if mean is None else torch.tensor(mean).view(1, -1, 1, 1)
-        self._std = None if std is None else torch.tensor(std).view(1, -1, 1, 1)
-        self.resolution = resolution
+            model.eval().requires_grad_(False)
+            if channels_last:
+                model.to(memory_format=torch.channels_last)
 
     def to(self, device: torch.device | str) -> FrozenTeacher:
         """Move all models; returns self."""
@@ -68,20 +81,24 @@ class FrozenTeacher:
 
     def __call__(self, images: Tensor) -> TeacherOutput:
         """Images ``[B, 3, H, W]`` → logits of teacher and probes, usable as loss targets."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._precision(images):
             for model in self.models:
                 if any(m.training for m in model.modules()):
                     model.eval()
-            x = self._prepare(images)
+            x = images if self.input_format is None else self.input_format(images)
+            if self.channels_last:
+                x = x.contiguous(memory_format=torch.channels_last)
             outputs = [model(x) for model in self.models]
         # Copied outside inference mode: autograd refuses inference tensors as saved values.
-        teacher, *probes = (output.clone() for output in outputs)
-        return TeacherOutput(teacher, tuple(probes))
+        teacher, *probes = (_plain(output) for output in outputs)
+        return TeacherOutput(teacher, tuple(probes), self.probe_names)
 
-    def _prepare(self, images: Tensor) -> Tensor:
-        x = images
-        if self.resolution is not None and x.shape[-2:] != (self.resolution, self.resolution):
-            x = functional.interpolate(x, size=(self.resolution,) * 2, mode="bilinear", antialias=True)
-        if self._mean is None or self._std is None:
-            return x
-        return (x - self._mean.to(x)) / self._std.to(x)
+    def _precision(self, images: Tensor) -> contextlib.AbstractContextManager[object]:
+        if self.autocast is None:
+            # Not the student's autocast either: stored and live outputs must agree.
+            return torch.autocast(images.device.type, enabled=False)
+        return torch.autocast(images.device.type, self.autocast)
+
+
+def _plain(logits: Tensor) -> Tensor:
+    return logits.clone() if logits.dtype == torch.float64 else logits.to(torch.float32, copy=True)

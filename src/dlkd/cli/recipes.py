@@ -1,0 +1,58 @@
+"""Recipes: YAML files shipped with the package and addressed by name, as ``cifar100/lite``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from dlkd.errors import UserError
+
+_ROOT = Path(str(resources.files("dlkd"))) / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(p.relative_to(_ROOT).with_suffix("").as_posix() for p in _ROOT.rglob("*.yaml"))
+
+
+def resolve_config(name: str) -> Path:
+    """The file of a recipe by path or by name, checked to be readable YAML.
+
+    Raises:
+        UserError: no such file or recipe (the message names the nearest), or broken YAML.
+    """
+    path = Path(name)
+    if not path.is_file():
+        if name not in recipe_names():
+            near = difflib.get_close_matches(name, recipe_names(), n=1, cutoff=0)[0]
+            raise UserError(
+                f"expected --config to be a file or one of the recipes {', '.join(recipe_names())}, "
+                f"but got {name!r}; did you mean {near!r}?"
+            )
+        path = _ROOT / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"could not read the recipe {path}: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"expected the recipe {path} to hold options, but found {type(content).__name__}")
+    return path
+
+
+def with_config_files(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with every ``--config NAME`` turned into the path of its file."""
+    found: list[str] = []
+    expects = False
+    for argument in arguments:
+        if expects:
+            argument = str(resolve_config(argument))
+        elif argument.startswith("--config="):
+            argument = f"--config={resolve_config(argument.removeprefix('--config='))}"
+        expects = argument == "--config" and not expects
+        found.append(argument)
+    return found

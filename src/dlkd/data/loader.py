@@ -1,0 +1,94 @@
+"""Batches by step number, and plain views for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dlkd.data.augment import centre_crop
+from dlkd.data.family import Batch, ViewFamily
+from dlkd.data.samples import ArrayPixels, Samples
+from dlkd.errors import UserError
+
+
+@dataclass(frozen=True)
+class Steps(Dataset["Batch | UserError"]):
+    """The batch of every training step: a pure function of the step number.
+
+    Epoch e shows view e of every sample, in the family's order of that view; the last partial batch is
+    dropped. With W ranks each takes its share of every global batch, pairs that mix staying together.
+    Being a map from step to batch, it needs no message about epochs to live workers, and a resumed run
+    starts at any step.
+    """
+
+    family: ViewFamily
+    batch_size: int
+    """Samples of one step over all ranks."""
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        n, share = len(self.family.samples), self.batch_size // self.world
+        if self.batch_size > n:
+            raise UserError(
+                f"expected a batch of at most the {n} training images, but got {self.batch_size}; "
+                f"give --optim.batch_size {n} or less"
+            )
+        if self.batch_size % self.world:
+            raise UserError(f"expected a batch size that {self.world} processes can share, but got {self.batch_size}")
+        if self.family.mixing.kind != "none" and share % 2:
+            raise UserError(f"expected an even batch on each process, since images mix in pairs, but got {share}")
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of one epoch."""
+        return len(self.family.samples) // self.batch_size
+
+    def __getitem__(self, step: int) -> Batch | UserError:
+        view, k = divmod(step, self.per_epoch)
+        share = self.batch_size // self.world
+        start = k * self.batch_size + self.rank * share
+        positions = self.family.order(view)[start : start + share]
+        try:
+            return self.family.batch(positions, np.full_like(positions, view))
+        except UserError as error:
+            # Raised in a worker it would come back as a page of traceback; the main process raises it.
+            return error
+
+    def loader(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
+        """Batches of the steps ``start`` to ``stop`` − 1, prepared by ``workers`` processes."""
+        loader = DataLoader(
+            self, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=_pin(workers)
+        )
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def plain_batches(
+    samples: Samples, *, size: int | None = None, batch_size: int = 256
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images without augmentation, fp32 in [0, 1], with their labels, in order.
+
+    Args:
+        samples: what to show.
+        size: side in pixels of images that come from files; those in memory keep their own.
+        batch_size: images at once.
+    """
+    for part in torch.arange(len(samples)).split(batch_size):
+        pixels, labels = samples.pixels, samples.labels[part]
+        if isinstance(pixels, ArrayPixels):
+            yield pixels.array[part.to(pixels.array.device)].float() / 255, labels
+        else:
+            plain = centre_crop(size or 224)
+            yield torch.stack([plain(pixels.load(i), 0, i, 0) for i in part.tolist()]), labels
+
+
+def _pin(workers: int) -> bool:
+    return workers > 0 and torch.cuda.is_available()

@@ -1,0 +1,187 @@
+"""From options to the training, held-out and test images of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from dlkd.data.augment import CropFlip, ImageTransform, resized_crop_flip
+from dlkd.data.family import ViewFamily
+from dlkd.data.mixing import Mixing, MixingKind
+from dlkd.data.noise import symmetric_noise
+from dlkd.data.samples import FilePixels, Indices, Samples, stratified_split
+from dlkd.data.sources import Source, cifar, digits, folder, npz
+from dlkd.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images and labels.
+
+    Attributes:
+        name: digits (bundled with scikit-learn), cifar10, cifar100, folder (one sub-folder a class, in
+            ``train`` and ``test`` or all together) or npz (arrays in the layout of MedMNIST).
+        root: folder of the data set, or the .npz file.
+        download: fetch CIFAR into root where it is missing.
+        per_class: use only the first so many training images of each class.
+        held_out: share of the training images kept apart, with their labels as given, for every choice.
+        test_share: share set aside as test images where the data set names none.
+        noise: share of wrong labels in each class of the training images (symmetric noise).
+        seed: of the noise and the splits; runs with other seeds share them.
+        image_size: side in pixels of images that come from files; by default the teacher's.
+        workers: processes that prepare images; by default none for images in memory, all cores but one for files.
+    """
+
+    name: Literal["digits", "cifar10", "cifar100", "folder", "npz"] = "digits"
+    root: Path = Path("data")
+    download: bool = True
+    per_class: int | None = None
+    held_out: float = 0.1
+    test_share: float = 0.2
+    noise: float = 0.0
+    seed: int = 0
+    image_size: int | None = None
+    workers: int | None = None
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        for name in ("held_out", "test_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"expected --data.{name} to be in [0, 1), but got {getattr(self, name)}")
+        if not 0 <= self.noise <= 1:
+            raise UserError(f"expected --data.noise to be in [0, 1], but got {self.noise}")
+        if self.seed < 0:
+            raise UserError(f"expected --data.seed to be at least 0, but got {self.seed}")
+        for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"expected --data.{name} to be at least {least}, but got {value}")
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """How training images are augmented; teacher, probe and student see the same view.
+
+    Attributes:
+        augment: crop_flip for images in memory, resized_crop_flip for files, none, or auto.
+        pad: crop_flip pads so many pixels on each side; by default an eighth of the side.
+        flip: mirror half of the views; by default yes, but for digits.
+        scale: smallest share of the area that resized_crop_flip keeps.
+        mixing: none, mixup or cutmix.
+        mixing_alpha: both parameters of the Beta distribution that the mixing share is drawn from.
+    """
+
+    augment: Literal["auto", "none", "crop_flip", "resized_crop_flip"] = "auto"
+    pad: int | None = None
+    flip: bool | None = None
+    scale: float = 0.25
+    mixing: MixingKind = "none"
+    mixing_alpha: float = 1.0
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if self.pad is not None and self.pad < 0:
+            raise UserError(f"expected --views.pad to be at least 0, but got {self.pad}")
+        if not 0 < self.scale <= 1:
+            raise UserError(f"expected --views.scale to be in (0, 1], but got {self.scale}")
+        Mixing(self.mixing, self.mixing_alpha)
+
+
+class DataSet(NamedTuple):
+    """The images of a run."""
+
+    name: str
+    train: Samples
+    held_out: Samples | None
+    """Carved from the training images, labels as given; what choices may be made on."""
+    test: Samples
+    """Read once, at the end."""
+    remarks: tuple[str, ...]
+    """What was decided for the user, in words."""
+
+
+def load_data(options: DataOptions) -> DataSet:
+    """Read the data set, wrong labels and splits included.
+
+    Raises:
+        UserError: missing, damaged or empty data, fewer than two classes, labels out of range.
+    """
+    options.check()
+    source = _source(options)
+    remarks: list[str] = []
+    train, test = source.train, source.test
+    if test is None:
+        rest, chosen = stratified_split(train.labels, options.test_share, options.seed)
+        train, test = train.take(rest), train.take(chosen)
+        remarks.append(
+            f"{options.name} names no test images: {len(test)} of {len(rest) + len(chosen)} were set aside by seed "
+            f"{options.seed}"
+        )
+    if not len(test):
+        raise UserError("expected at least one test image; give a larger --data.test_share or more images")
+    if options.per_class is not None:
+        train = train.take(_first_of_each_class(train, options.per_class))
+    # Split by the labels as they came: runs with and without noise then train on the same images.
+    rest, chosen = stratified_split(train.labels, options.held_out, options.seed)
+    if options.noise:
+        noisy = symmetric_noise(train.labels, len(train.class_names), options.noise, options.seed)
+        train = train.relabelled(noisy.labels, noisy.wrong)
+        remarks.append(f"{int(noisy.wrong.sum())} of {len(train)} training labels were made wrong on purpose")
+    if options.held_out and not len(chosen):
+        remarks.append("too few images for a held-out part: nothing can be chosen on this run")
+    held_out = train.take(chosen) if len(chosen) else None
+    train = train.take(rest)
+    return DataSet(options.name, train, held_out, test, tuple(remarks))
+
+
+def _source(options: DataOptions) -> Source:
+    if options.name == "digits":
+        return digits()
+    if options.name in ("cifar10", "cifar100"):
+        return cifar(options.name, options.root, options.download)
+    return folder(options.root) if options.name == "folder" else npz(options.root)
+
+
+def _first_of_each_class(samples: Samples, count: int) -> Indices:
+    labels = samples.labels.numpy()
+    chosen = [np.flatnonzero(labels == c)[:count] for c in range(len(samples.class_names))]
+    return np.sort(np.concatenate(chosen))
+
+
+def view_family(options: ViewOptions, data: DataSet, seed: int, size: int) -> ViewFamily:
+    """The training views of a run; ``size`` is the side of images that come from files."""
+    options.check()
+    files = isinstance(data.train.pixels, FilePixels)
+    kind = options.augment
+    if kind == "auto":
+        kind = "resized_crop_flip" if files else "crop_flip"
+    if kind != "none" and (kind == "resized_crop_flip") != files:
+        where = "come from files" if files else "are in memory"
+        raise UserError(f"expected an augmentation for images that {where}, but got --views.augment {kind}; use auto")
+    flip = data.name != "digits" if options.flip is None else options.flip
+    augment: CropFlip | ImageTransform
+    if files:
+        augment = resized_crop_flip(size, scale=1.0 if kind == "none" else options.scale, flip=flip and kind != "none")
+    elif kind == "none":
+        augment = CropFlip(0, False)
+    else:
+        side = min(image_size(data.train))
+        augment = CropFlip(max(1, side // 8) if options.pad is None else options.pad, flip)
+    return ViewFamily(data.train, augment, Mixing(options.mixing, options.mixing_alpha), seed)
+
+
+def image_size(samples: Samples) -> tuple[int, int]:
+    """Height and width of images in memory; of files, which are resized, (0, 0)."""
+    if isinstance(samples.pixels, FilePixels):
+        return 0, 0
+    height, width = samples.pixels.array.shape[-2:]
+    return height, width
+
+
+def class_counts(samples: Samples) -> torch.Tensor:
+    """Images of each class ``[C]``."""
+    return torch.bincount(samples.labels, minlength=len(samples.class_names))

@@ -1,0 +1,156 @@
+"""Labelled images, in memory or as files, and their split by seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dlkd.errors import UserError
+
+Indices = npt.NDArray[np.int64]
+
+
+class ArrayPixels:
+    """A small data set held in memory whole.
+
+    Args:
+        array: ``[N, channels, H, W]``, uint8.
+    """
+
+    def __init__(self, array: Tensor) -> None:
+        if array.ndim != 4 or array.dtype != torch.uint8:
+            raise ValueError(
+                f"expected images as uint8 of shape [N, channels, H, W], but got {array.dtype} {list(array.shape)}"
+            )
+        self.array = array.contiguous()
+
+    def __len__(self) -> int:
+        return self.array.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.array.shape[1]
+
+    def take(self, index: Indices) -> ArrayPixels:
+        """The chosen images, in the order of ``index``."""
+        return ArrayPixels(self.array[torch.from_numpy(index).to(self.array.device)])
+
+    def to(self, device: torch.device) -> ArrayPixels:
+        """The same images in the memory of ``device``."""
+        return ArrayPixels(self.array.to(device))
+
+    def digest(self) -> str:
+        """sha256 of shape and pixels."""
+        pixels = self.array.cpu().numpy()
+        return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+class FilePixels:
+    """Image files, opened when they are asked for.
+
+    Args:
+        paths: one file each sample.
+        root: the folder that ``paths`` are told relative to in messages and digests.
+    """
+
+    channels = 3
+
+    def __init__(self, paths: Sequence[Path], root: Path) -> None:
+        self.paths, self.root = list(paths), root
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, index: Indices) -> FilePixels:
+        """The chosen files, in the order of ``index``."""
+        return FilePixels([self.paths[i] for i in index], self.root)
+
+    def load(self, position: int) -> Image.Image:
+        """The image in RGB, turned upright as its EXIF orientation says."""
+        path = self.paths[position]
+        try:
+            with Image.open(path) as image:
+                upright: Image.Image = ImageOps.exif_transpose(image)
+                return upright.convert("RGB")
+        except FileNotFoundError as error:
+            raise UserError(f"expected an image at {path}, but the file is gone") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{path} is damaged or no image ({str(error).splitlines()[0]}); replace or remove it"
+            ) from error
+
+    def digest(self) -> str:
+        """sha256 of every file's relative path, size and first 4 KiB: cheap enough for millions of files."""
+        h = hashlib.sha256()
+        for path in self.paths:
+            with path.open("rb") as file:
+                head = file.read(4096)
+            h.update(f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\0".encode())
+            h.update(head)
+        return h.hexdigest()
+
+
+Pixels = ArrayPixels | FilePixels
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images with the labels that a user would be given, possibly wrong ones."""
+
+    pixels: Pixels
+    labels: Tensor
+    """``[N]``, int64."""
+    ids: Indices
+    """``[N]``: the samples' numbers in their data set, which name their views whatever the split."""
+    class_names: tuple[str, ...]
+    wrong: npt.NDArray[np.bool_] | None = None
+    """``[N]``: where the given label is known to be wrong; None where nobody knows."""
+
+    def __post_init__(self) -> None:
+        n, classes = len(self.pixels), len(self.class_names)
+        if self.labels.shape != (n,) or self.ids.shape != (n,):
+            raise ValueError(f"expected one label and number for each of {n} images, but got {self.labels.numel()}")
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes:
+            raise UserError(
+                f"expected labels between 0 and {classes - 1} ({classes} classes), "
+                f"but found {int(self.labels.min())} to {int(self.labels.max())}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, index: Indices) -> Samples:
+        """The chosen samples, in the order of ``index``."""
+        wrong = None if self.wrong is None else self.wrong[index]
+        labels = self.labels[torch.from_numpy(index)]
+        return replace(self, pixels=self.pixels.take(index), labels=labels, ids=self.ids[index], wrong=wrong)
+
+    def relabelled(self, labels: npt.NDArray[np.int64], wrong: npt.NDArray[np.bool_]) -> Samples:
+        """The same images under other labels."""
+        return replace(self, labels=torch.from_numpy(labels), wrong=wrong)
+
+    def digest(self) -> str:
+        """sha256 of the images and which samples they are, labels left out: teachers do not see them."""
+        return hashlib.sha256(self.pixels.digest().encode() + self.ids.tobytes()).hexdigest()
+
+
+def stratified_split(labels: npt.ArrayLike, share: float, seed: int) -> tuple[Indices, Indices]:
+    """Sorted indices of the rest and of a seeded held-out part with round(share·n) of each class."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"expected the held-out share to be in [0, 1], but got {share}")
+    y = np.asarray(labels)
+    random = np.random.default_rng(seed)
+    held = np.zeros(y.size, bool)
+    for c in np.unique(y):
+        members = np.flatnonzero(y == c)
+        held[random.choice(members, round(share * members.size), replace=False)] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)

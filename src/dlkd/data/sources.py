@@ -1,0 +1,138 @@
+"""Where images come from: the bundled digits, CIFAR, image folders and arrays in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlkd.data.samples import ArrayPixels, FilePixels, Samples
+from dlkd.errors import UserError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+
+
+class Source(NamedTuple):
+    """A data set as its makers give it."""
+
+    train: Samples
+    test: Samples | None
+    """None where the makers name no test images."""
+
+
+def digits() -> Source:
+    """The 1,797 handwritten digits that scikit-learn carries: 8×8, one channel, ten classes."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    return Source(in_memory(pixels, torch.from_numpy(bunch.target), tuple("0123456789")), None)
+
+
+def cifar(name: str, root: Path, download: bool) -> Source:
+    """CIFAR-10 or CIFAR-100 in the official layout under ``root``, checked by torchvision against its md5."""
+    from torchvision import datasets
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+
+    def split(train: bool) -> Samples:
+        try:
+            # torchvision prints its progress on standard output, which belongs to the results.
+            with contextlib.redirect_stdout(io.StringIO()):
+                part = kind(root, train=train, download=download and not (root / kind.base_folder).is_dir())
+        except (RuntimeError, OSError, EOFError) as error:
+            raise UserError(_not_there(name, root, kind.base_folder, download, error)) from error
+        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+        return in_memory(pixels, torch.tensor(part.targets), tuple(part.classes))
+
+    return Source(split(True), split(False))
+
+
+def _not_there(name: str, root: Path, folder: str, download: bool, error: BaseException) -> str:
+    if (root / folder).is_dir():
+        return f"{root / folder} is incomplete or damaged; delete it, so that it is fetched again"
+    if not download:
+        return f"expected {name} at {root / folder}, but found none; give --data.root, or --data.download true"
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"could not download {name} to {root} ({reason}); try again, or put {folder} there and give --data.root"
+
+
+def folder(root: Path) -> Source:
+    """An image folder: ``ROOT/CLASS/image``, or ``ROOT/train/CLASS/image`` beside ``test`` or ``val``."""
+    if not root.is_dir():
+        raise UserError(f"expected a folder of images at {root}, but there is none; give it as --data.root")
+    train = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), None)
+    if train is None:
+        return Source(_class_folders(root), None)
+    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    known = _class_folders(train)
+    return Source(known, None if test is None else _class_folders(test, known.class_names))
+
+
+def _class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Samples:
+    found = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    names = class_names or found
+    if len(names) < 2:
+        raise UserError(
+            f"expected one folder for each of at least two classes in {root}, but found {len(names)}"
+            + (f" ({names[0]})" if names else "")
+        )
+    if strange := sorted(set(found) - set(names)):
+        raise UserError(f"expected {root} to hold the classes of the training images, but found {strange[0]!r} too")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        files = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        if not files and class_names is None:
+            raise UserError(f"expected images in {root / name}, but found none; remove the folder or fill it")
+        paths += files
+        labels += [label] * len(files)
+    return Samples(FilePixels(paths, root), torch.tensor(labels), np.arange(len(paths)), names)
+
+
+def npz(path: Path) -> Source:
+    """Arrays in one ``.npz`` file, in the layout of MedMNIST.
+
+    ``train_images``, ``train_labels`` and, if there are any, ``test_images``, ``test_labels``: uint8
+    ``[N, H, W]`` or ``[N, H, W, channels]``, labels ``[N]`` or ``[N, 1]``; ``class_names`` is optional.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"expected an .npz file at {path}, but there is none; give it as --data.root") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged or no plain .npz file of arrays: {str(error).splitlines()[0]}") from error
+    if missing := {"train_images", "train_labels"} - arrays.keys():
+        raise UserError(f"expected {path} to hold {' and '.join(sorted(missing))}, but found {sorted(arrays)}")
+    labels = arrays["train_labels"].reshape(-1)
+    names = arrays.get("class_names", np.arange(int(labels.max(initial=0)) + 1)).astype(str)
+
+    def split(part: str) -> Samples:
+        images, given = arrays[f"{part}_images"], arrays[f"{part}_labels"].reshape(-1)
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or given.dtype.kind not in "iu":
+            raise UserError(
+                f"expected {part}_images in {path} to be uint8 [N, H, W, channels] with whole labels, "
+                f"but found {images.dtype} {list(images.shape)} with {given.dtype}"
+            )
+        if len(images) != len(given):
+            raise UserError(
+                f"expected as many {part}_labels as images in {path}, but found {len(given)}, {len(images)}"
+            )
+        pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images).permute(0, 3, 1, 2)
+        return in_memory(pixels, torch.from_numpy(given.astype(np.int64)), tuple(names.tolist()))
+
+    return Source(split("train"), split("test") if {"test_images", "test_labels"} <= arrays.keys() else None)
+
+
+def in_memory(pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Samples:
+    """Samples out of uint8 ``[N, channels, H, W]`` and labels ``[N]``."""
+    return Samples(ArrayPixels(pixels), labels.long(), np.arange(labels.numel()), class_names)

@@ -1,0 +1,33 @@
+"""A model's logits on images without augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dlkd.data import Samples, plain_batches
+
+
+@torch.no_grad()
+def logits_of(
+    model: nn.Module, samples: Samples, input_format: Callable[[Tensor], Tensor], size: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits ``[N, C]`` in eval mode and the labels ``[N]``, both on the CPU; the model's mode is put back.
+
+    Args:
+        model: images → logits, on any device.
+        samples: what it is asked about.
+        input_format: from images in [0, 1] to what the model wants to see.
+        size: side in pixels of images that come from files.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    logits, labels = [], []
+    for images, given in plain_batches(samples, size=size):
+        logits.append(model(input_format(images.to(device))).float().cpu())
+        labels.append(given)
+    model.train(training)
+    return torch.cat(logits), torch.cat(labels)

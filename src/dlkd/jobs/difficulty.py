@@ -1,0 +1,200 @@
+"""``dlkd difficulty``: how hard is each image of a data set for its teacher?"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlkd.data import DataOptions, FilePixels, Samples, ViewOptions, load_data, plain_batches, view_family
+from dlkd.difficulty import DifficultyLevel, probe_distance
+from dlkd.errors import UserError
+from dlkd.files import write_atomic
+from dlkd.jobs.evaluate import pick_device
+from dlkd.report import Page, Picture, pictures
+from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+from dlkd.train.teach import Teaching, load_teacher, make_teaching
+
+
+@dataclass(frozen=True)
+class DifficultyOptions:
+    """Score every image of a data set by the distance between a teacher and its pruned copy.
+
+    Attributes:
+        out: table to write, .csv or .parquet; a page with a histogram is written beside it.
+        split: which images.
+        augmented: average over so many augmented views of each training image; 0 scores the plain image.
+        seed: of the augmented views.
+        distance_temperature: softmax temperature of the distance.
+        device: auto, cpu, cuda, cuda:1, mps.
+        overwrite: replace an earlier table.
+        data: images and labels.
+        views: augmentation, where views are averaged.
+        teacher: whose difficulty.
+        probe: the pruned copy.
+    """
+
+    out: Path = Path("difficulty.csv")
+    split: Literal["train", "held_out", "test"] = "train"
+    augmented: int = 0
+    seed: int = 0
+    distance_temperature: float = 1.0
+    device: str = "auto"
+    overwrite: bool = False
+    data: DataOptions = field(default_factory=lambda: DataOptions(held_out=0.0))
+    views: ViewOptions = field(default_factory=ViewOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    probe: ProbeOptions = field(default_factory=ProbeOptions)
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if self.out.suffix not in (".csv", ".parquet"):
+            raise UserError(f"expected --out to end with .csv or .parquet, but got {self.out}")
+        if self.out.exists() and not self.overwrite:
+            raise UserError(f"{self.out} is there already; give --overwrite to replace it, or another --out")
+        if not self.out.parent.is_dir():
+            raise UserError(f"expected the folder of --out {self.out} to exist; make it first")
+        if self.augmented < 0 or self.seed < 0:
+            raise UserError("expected --augmented and --seed to be at least 0")
+        if self.augmented and self.split != "train":
+            raise UserError("expected --split train with --augmented: other images have no augmented views")
+        if not 0 < self.distance_temperature < float("inf"):
+            raise UserError(f"expected --distance_temperature to be positive, but got {self.distance_temperature}")
+        self.probe.check()
+
+
+def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np.ndarray]:
+    """Write the table and, unless told not to, the page; returns the columns.
+
+    Raises:
+        UserError: whatever the user can mend, in one line.
+    """
+    options.check()
+    device = pick_device(options.device)
+    data = load_data(options.data)
+    samples = {"train": data.train, "held_out": data.held_out, "test": data.test}[options.split]
+    if samples is None:
+        raise UserError("there are no held-out images; give --data.held_out a share above 0")
+    loaded = load_teacher(options.teacher, data, samples.pixels.channels)
+    size = options.data.image_size or loaded.input_format.resolution or 224
+    teaching = make_teaching(
+        options.teacher, options.probe, EngineOptions(), data, loaded, size=size, with_probes=True, device=device
+    )
+    for remark in (*data.remarks, *teaching.remarks) if page else ():
+        print(f"note: {remark}")
+    if options.augmented:
+        family = view_family(options.views, data, options.seed, size)
+        positions = np.arange(len(samples))
+        views = [
+            torch.cat(
+                [family.batch(p, np.full_like(p, v)).images for p in np.array_split(positions, -(-len(samples) // 256))]
+            )
+            for v in range(options.augmented)
+        ]
+        asked = [_ask(teaching, v.split(256), device, options) for v in views]
+    else:
+        asked = [_ask(teaching, (x for x, _ in plain_batches(samples, size=size)), device, options)]
+    columns = _columns(samples, asked)
+    _write(options.out, columns)
+    if page:
+        write_atomic(options.out.with_suffix(".html"), _page(options, columns, teaching, samples))
+        print(f"{len(samples)} images scored: {options.out}, {options.out.with_suffix('.html')}")
+    return columns
+
+
+class _Asked(dict[str, Tensor]):
+    """Teacher's and probe's answers, ``[N]`` each."""
+
+
+def _ask(teaching: Teaching, batches: Any, device: torch.device, options: DifficultyOptions) -> _Asked:
+    rows: list[tuple[Tensor, ...]] = []
+    for images in batches:
+        out = teaching.teacher(images.to(device))
+        each = [probe_distance(out.logits, p, temperature=options.distance_temperature) for p in out.probe_logits]
+        confidence, label = torch.softmax(out.logits, dim=1).max(dim=1)
+        rows.append((torch.stack(each).mean(0), label, out.probe_logits[0].argmax(1), confidence))
+    names = ("distance", "teacher_label", "probe_label", "teacher_confidence")
+    return _Asked({n: torch.cat([r[k] for r in rows]).cpu() for k, n in enumerate(names)})
+
+
+def _columns(samples: Samples, asked: list[_Asked]) -> dict[str, np.ndarray]:
+    distance = torch.stack([a["distance"] for a in asked])
+    level = DifficultyLevel()
+    level.calibrate(distance.flatten())
+    names = np.array(samples.class_names)
+    columns: dict[str, np.ndarray] = {"id": samples.ids}
+    if isinstance(samples.pixels, FilePixels):
+        columns["path"] = np.array([p.relative_to(samples.pixels.root).as_posix() for p in samples.pixels.paths])
+    first = asked[0]
+    columns |= {
+        "given_label": names[samples.labels.numpy()],
+        "teacher_label": names[first["teacher_label"].numpy()],
+        "probe_label": names[first["probe_label"].numpy()],
+        "teacher_confidence": first["teacher_confidence"].numpy(),
+        "distance": distance.mean(dim=0).numpy(),
+        "level": torch.stack([level(d) for d in distance]).mean(dim=0).numpy(),
+    }
+    return columns
+
+
+def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise UserError("a Parquet table needs pyarrow: pip install 'dlkd[parquet]', or write a .csv") from error
+        sink = io.BytesIO()
+        parquet.write_table(pyarrow.table({k: pyarrow.array(v.tolist()) for k, v in columns.items()}), sink)
+        write_atomic(path, sink.getvalue())
+        return
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(v.tolist() for v in columns.values()), strict=True))
+    write_atomic(path, buffer.getvalue())
+
+
+def _page(options: DifficultyOptions, columns: dict[str, np.ndarray], teaching: Teaching, samples: Samples) -> str:
+    distance = columns["distance"]
+    quantiles = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+    order = np.argsort(distance, kind="stable")
+    shown = [*order[:8], *order[-8:]] if len(order) >= 16 else list(order)
+    images = [_image(samples, int(i)) for i in shown]
+    captions = [
+        f"given {columns['given_label'][i]}\nteacher {columns['teacher_label'][i]}\nd {distance[i]:.3f}" for i in shown
+    ]
+    reference = np.quantile(distance, np.linspace(0, 1, 257))
+    return Page(
+        title="Difficulty",
+        lead=f"{len(distance)} {options.split} images; distance between the teacher and its pruned copy "
+        f"({', '.join(s.name for s in teaching.specs)}), in [0, √2].",
+        columns=[f"{100 * q:.0f} % of the images are below" for q in quantiles],
+        rows=[[f"{v:.4f}" for v in np.quantile(distance, quantiles)]],
+        sentences=[
+            "On images that the teacher was trained on, it is surer than it should be; such a score is no "
+            "evidence about wrong labels."
+        ]
+        if teaching.seen != "none"
+        else [],
+        pictures=[
+            Picture("Histogram", pictures.difficulty(distance, reference, None)),
+            Picture("Easiest and hardest images", pictures.gallery(images, captions)),
+        ],
+    ).render()
+
+
+def _image(samples: Samples, position: int) -> np.ndarray:
+    pixels = samples.pixels
+    if isinstance(pixels, FilePixels):
+        image = pixels.load(position)
+        image.thumbnail((128, 128))
+        return np.asarray(image) / 255
+    array = pixels.array[position].permute(1, 2, 0).numpy() / 255
+    return array[..., 0] if array.shape[2] == 1 else array

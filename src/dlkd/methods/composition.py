@@ -1,0 +1,169 @@
+"""The algebra: transform × temperature × divergence × weight, plus a scale and a label term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dlkd.difficulty.level import DifficultyLevel
+from dlkd.losses.cross_entropy import cross_entropy
+from dlkd.losses.kl import kl_divergence
+from dlkd.losses.temperature import Temperatures
+
+Scale = Literal["per_sample", "mean", "none"]
+
+
+class Signals(NamedTuple):
+    """What the choices of a method may look at."""
+
+    student_logits: Tensor
+    """``[B, C]``, as the student gave them; the only ones with a gradient."""
+    teacher_logits: Tensor
+    """``[B, C]``."""
+    target: Tensor
+    """Class numbers ``[B]`` or soft labels ``[B, C]``."""
+    level: Tensor | None = None
+    """Difficulty level ``[B]`` in [0, 1], where one is known."""
+
+
+class Divergence(NamedTuple):
+    """How far the student is from the teacher."""
+
+    per_sample: Tensor
+    """``[B]``."""
+    batch: Tensor | None = None
+    """A scalar, only where the definition couples the batch; sample weights do not touch it."""
+
+
+class TemperatureRule(Protocol):
+    """How soft is this sample's lesson?"""
+
+    def __call__(self, signals: Signals) -> Temperatures:
+        """The pair of temperatures of a batch."""
+
+    def mean_square(self, temperatures: Temperatures) -> Tensor:
+        """Mean of T_t·T_s over the reference samples, or over the batch where there is no reference."""
+
+
+class FixedTemperature(nn.Module):
+    """One temperature for all samples."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"expected temperature to be positive and finite, but got {temperature}")
+        self.temperature = float(temperature)
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """The same for teacher and student."""
+        t = signals.student_logits.new_full((1, 1), self.temperature, dtype=loss_dtype(signals.student_logits))
+        return Temperatures(t, t)
+
+    def mean_square(self, temperatures: Temperatures) -> Tensor:
+        """T²."""
+        return temperatures.student.square().mean()
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
+
+
+def kl(signals: Signals, temperatures: Temperatures) -> Divergence:
+    """:func:`dlkd.losses.kl_divergence` as a divergence."""
+    return Divergence(kl_divergence(signals.student_logits, signals.teacher_logits, temperatures))
+
+
+class LossParts(NamedTuple):
+    """The loss of a batch and what it is made of."""
+
+    total: Tensor
+    """A scalar: w_label·mean(label) + w_kd·(mean(distillation) + batch part)."""
+    label: Tensor
+    """``[B]``: the label term, not weighted."""
+    distillation: Tensor | None
+    """``[B]``: weight·scale·divergence, not multiplied by w_kd."""
+    temperature: Tensor | None
+    """``[B]``: the student's temperature (its mean over the classes)."""
+    level: Tensor | None
+    """``[B]``: difficulty level, where one is known."""
+
+
+class Composition(nn.Module):
+    """w_label·mean_i CE_i + w_kd·( mean_i[ u_i·s_i·D_i ] + batch part ).
+
+    Args:
+        temperature: see :class:`TemperatureRule`; None for a method without a teacher.
+        divergence: D, from signals and temperatures.
+        transform: what happens to the logits before all else; the label term sees them as they are.
+        weight: u ``[B]``; None is one.
+        scale: s_i = T_t,i·T_s,i (``per_sample``; T² for equal temperatures), its mean over the reference
+            (``mean``), or 1 (``none``).
+        label: the label term, per sample.
+        label_weight, kd_weight: w_label and w_kd, finite and not negative.
+    """
+
+    def __init__(
+        self,
+        temperature: TemperatureRule | None,
+        *,
+        divergence: Callable[[Signals, Temperatures], Divergence] = kl,
+        transform: Callable[[Signals], Signals] | None = None,
+        weight: Callable[[Signals, Temperatures], Tensor] | None = None,
+        scale: Scale = "per_sample",
+        label: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        label_weight: float = 0.1,
+        kd_weight: float = 0.9,
+    ) -> None:
+        super().__init__()
+        if scale not in get_args(Scale):
+            raise ValueError(f"expected scale to be one of {list(get_args(Scale))}, but got {scale!r}")
+        for name, value in (("ce_weight", label_weight), ("kd_weight", kd_weight)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"expected {name} to be finite and at least 0, but got {value}")
+        self.temperature, self.divergence, self.transform = temperature, divergence, transform
+        self.weight, self.scale, self.label = weight, scale, label
+        self.label_weight, self.kd_weight = label_weight, kd_weight
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Is there a distillation term at all?"""
+        return self.temperature is not None
+
+    @property
+    def level(self) -> DifficultyLevel | None:
+        """How distances become levels; None for a method that needs no difficulty."""
+        level = getattr(self.temperature, "level", None)
+        return level if isinstance(level, DifficultyLevel) else None
+
+    def parts(self, signals: Signals) -> LossParts:
+        """The loss and its parts; with ``label_weight`` 0 the labels do not enter the loss."""
+        label = self.label(signals.student_logits, signals.target)
+        if self.temperature is None:
+            return LossParts(self.label_weight * label.mean(), label, None, None, signals.level)
+        seen = signals if self.transform is None else self.transform(signals)
+        temperatures = self.temperature(seen)
+        divergence = self.divergence(seen, temperatures)
+        per_sample = self._scale(temperatures) * divergence.per_sample
+        if self.weight is not None:
+            per_sample = self.weight(seen, temperatures) * per_sample
+        kd = per_sample.mean() if divergence.batch is None else per_sample.mean() + divergence.batch
+        total = self.kd_weight * kd
+        if self.label_weight:
+            total = self.label_weight * label.mean() + total
+        mean_temperature = temperatures.student.mean(dim=1).expand(per_sample.shape[0])
+        return LossParts(total, label, per_sample, mean_temperature, signals.level)
+
+    def _scale(self, t: Temperatures) -> Tensor:
+        if self.scale == "none":
+            return t.student.new_ones(())
+        if self.scale == "mean":
+            assert self.temperature is not None
+            return self.temperature.mean_square(t)
+        return (t.teacher * t.student).mean(dim=1)
+
+
+def loss_dtype(logits: Tensor) -> torch.dtype:
+    """Half precision is left behind before a temperature is formed: a float must stay that float."""
+    return torch.promote_types(logits.dtype, torch.float32)

@@ -1,0 +1,248 @@
+"""Trained models: from a file, from one of our runs, or published; and how ours are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from dlkd.errors import UserError
+from dlkd.files import write_atomic
+from dlkd.models.checkpoint import CheckpointError, first_line, load_weights
+from dlkd.models.input_format import InputFormat
+from dlkd.models.registry import (
+    build_model,
+    default_input_format,
+    get_torchvision,
+    import_timm,
+    resolve_name,
+    timm_pretrained_config,
+)
+
+STUDENT_FILE = "student.safetensors"
+"""The weights in a run folder; what they are is in the JSON file beside them."""
+
+
+class LoadedModel(NamedTuple):
+    """A trained model and what is known of it."""
+
+    module: nn.Module
+    """In eval mode, on the CPU."""
+    input_format: InputFormat
+    card: dict[str, object]
+    """What is known of its training; empty for files that are not ours."""
+    weights_hash: str
+    """:func:`state_hash` of its weights."""
+
+
+class _Description(NamedTuple):
+    """The JSON file beside weights of ours."""
+
+    model: str
+    num_classes: int
+    channels: int
+    input_format: InputFormat
+    card: dict[str, object]
+
+
+def load_model(
+    name: str | None,
+    weights: Path | None,
+    num_classes: int,
+    *,
+    channels: int = 3,
+    pretrained: bool = False,
+    input_format: InputFormat | None = None,
+) -> LoadedModel:
+    """Build a model and load trained weights, from ``weights`` or as published (``pretrained``).
+
+    Args:
+        name: see :func:`dlkd.models.build_model`; may be ``None`` for weights of ours.
+        weights: a ``.safetensors`` or ``torch.save`` file, or a run folder of ours.
+        num_classes, channels: of the data. They are checked, never adapted.
+        pretrained: download what timm or torchvision publish for this name.
+        input_format: wins over the one in the JSON file of ours and over :func:`default_input_format`.
+
+    Raises:
+        CheckpointError: no weights, or weights that are missing, damaged, or for another model.
+        ValueError: a name that is unknown, or is not the one that the weights were saved with.
+    """
+    described: _Description | None = None
+    if weights is None:
+        if not pretrained:
+            raise CheckpointError(
+                f"expected trained weights for {name or 'the teacher'}, but got none; "
+                "give --teacher.weights or --teacher.pretrained"
+            )
+        name = _stated(name, "published weights")
+        module = _published(name, num_classes, channels)
+    else:
+        if pretrained:
+            raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
+        path = _weights_file(Path(weights))
+        described = _read_description(path, num_classes, channels)
+        name = _stated(name, str(path)) if described is None else _agreed_name(name, described.model, path)
+        module = build_model(name, num_classes, channels=channels)
+        load_weights(module, path, num_classes=num_classes)
+    if input_format is None:
+        input_format = described.input_format if described else default_input_format(name, num_classes, channels)
+    card = described.card if described else {}
+    return LoadedModel(module.eval(), input_format, card, state_hash(module.state_dict()))
+
+
+def state_hash(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and raw bytes, in the order of the names: 64 hex digits."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_student(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    *,
+    name: str,
+    num_classes: int,
+    channels: int,
+    input_format: InputFormat,
+    class_names: Sequence[str],
+    card: Mapping[str, object],
+) -> None:
+    """Write ``student.safetensors`` and ``student.json``, which :func:`load_model` reads, each atomically.
+
+    Args:
+        state: the ``state_dict`` of a model made by ``build_model(name, num_classes, channels=channels)``.
+        card: what is known of the training; anything that JSON can hold.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    stated = repr(name) if resolve_name(name).source == "factory" else None
+    description = {
+        "format": 1,
+        "model": name,
+        "num_classes": num_classes,
+        "channels": channels,
+        "input": input_format.to_dict(),
+        "class_names": list(class_names),
+        "card": dict(card),
+        "load": "from pathlib import Path\n"
+        "from dlkd.models import load_model\n"
+        f"student = load_model({stated}, Path({STUDENT_FILE!r}), {num_classes}, channels={channels})\n"
+        f"# images [B, {channels}, H, W] in [0, 1]: logits = student.module(student.input_format(images))\n",
+    }
+    text = json.dumps(description, indent=2) + "\n"
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    path = folder / STUDENT_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, safetensors.torch.save(tensors))
+        write_atomic(path.with_suffix(".json"), text)
+    except OSError as error:
+        raise UserError(f"could not write to {folder}: {error.strerror}; choose another folder") from error
+
+
+def _stated(name: str | None, what: str) -> str:
+    if name is None:
+        raise CheckpointError(
+            f"expected a model name for {what}, which do not say what they are of; give --teacher.name"
+        )
+    return name
+
+
+def _weights_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    if not (path / STUDENT_FILE).is_file():
+        raise CheckpointError(f"expected {path} to be a weights file or a run with {STUDENT_FILE}, but it has none")
+    return path / STUDENT_FILE
+
+
+def _read_description(path: Path, num_classes: int, channels: int) -> _Description | None:
+    """The JSON file beside ``path``, checked against the data; nothing where there is none of ours."""
+    file = path.with_suffix(".json")
+    if path.suffix != ".safetensors" or not path.is_file() or not file.is_file():
+        return None
+    try:
+        values = json.loads(file.read_bytes())
+        if not isinstance(values, dict) or not {"format", "model"} <= values.keys():
+            return None  # A stranger's file that happens to lie here.
+        if values["format"] != 1:
+            raise ValueError(f"expected format 1, but got {values['format']!r}; update dlkd")
+        found = _Description(
+            str(values["model"]),
+            int(values["num_classes"]),
+            int(values["channels"]),
+            InputFormat.from_dict(values["input"]),
+            dict(values["card"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged: {type(error).__name__}: {first_line(error)}") from error
+    if found.num_classes != num_classes:
+        raise CheckpointError(f"expected {num_classes} classes, but the weights have {found.num_classes}: {path}")
+    if found.channels != channels:
+        raise CheckpointError(f"expected {channels} channels, but the weights are for {found.channels}: {path}")
+    return found
+
+
+def _agreed_name(stated: str | None, saved: str, path: Path) -> str:
+    if stated is None:
+        # To build from a factory is to run code, and what a weights file says must never do that.
+        if resolve_name(saved).source == "factory":
+            raise CheckpointError(
+                f"{path} was saved with the factory {saved!r}, which would be imported and run; "
+                f"if you trust it, give it as --teacher.name {saved}"
+            )
+        return saved
+    if stated != saved and resolve_name(stated) != resolve_name(saved):
+        raise ValueError(f"expected the model {saved!r}, with which {path} was saved, but got {stated!r}")
+    return stated
+
+
+def _published(name: str, num_classes: int, channels: int) -> nn.Module:
+    """Download the weights of a name of timm or torchvision, if their head is for these classes."""
+    source, short = resolve_name(name)
+    if source not in ("timm", "torchvision"):
+        raise CheckpointError(
+            f"expected a name of timm or torchvision for pretrained, but got {name!r}; give a file as --teacher.weights"
+        )
+    classes = _published_classes(source, short)
+    if classes is None:
+        raise CheckpointError(f"{source} publishes no weights for {short!r}; give a file as --teacher.weights")
+    # timm would silently make a random head for another number of classes.
+    if classes != num_classes:
+        raise CheckpointError(
+            f"expected weights for {num_classes} classes, but those of {name} are for {classes}: "
+            "its head would be random; fine-tune it first with `dlkd train`"
+        )
+    try:
+        if source == "timm":
+            options = {} if channels == 3 else {"in_chans": channels}
+            module: nn.Module = import_timm(name).create_model(short, pretrained=True, **options)
+        else:
+            module = get_torchvision(short, channels, weights="DEFAULT")
+    except Exception as error:
+        raise CheckpointError(
+            f"could not get the published weights of {name}: {first_line(error)}; "
+            "connect to the network, or give a file as --teacher.weights"
+        ) from error
+    return module
+
+
+def _published_classes(source: str, short: str) -> int | None:
+    if source == "timm":
+        config = timm_pretrained_config(short)
+        return int(config.num_classes) if config is not None and config.has_weights else None
+    from torchvision.models import get_model_weights
+
+    return len(get_model_weights(short).DEFAULT.meta["categories"])

@@ -1,0 +1,224 @@
+"""Is this run worth its hours? One look at data, teacher, probe and student before the first step."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkd.data import FilePixels, Samples, plain_batches
+from dlkd.difficulty import probe_distance
+from dlkd.errors import UserError
+from dlkd.evaluate import accuracy
+from dlkd.methods import Signals
+from dlkd.preflight.findings import Finding, Preflight
+from dlkd.train.session import Session
+
+IMAGES = 1000
+"""As many are enough to tell a teacher from chance: one standard error is below 1.6 points."""
+MIN_SPREAD = 1e-3
+"""Smallest 90 % quantile of the distance: below it the probe is the teacher, and levels are rounding noise."""
+
+
+def preflight(session: Session) -> Preflight:
+    """Look at everything once; nothing is trained and nothing is written.
+
+    A run should stop when the teacher is no better than five times chance (with few classes: halfway
+    between chance and certainty), the probe is under half of the teacher, or the 90 % quantile of the
+    distance is below 1e-3.
+
+    Raises:
+        UserError: a model does not take these images or returns other shapes than ``[B, classes]``.
+    """
+    data, classes = session.data, len(session.data.train.class_names)
+    train = data.train
+    findings = [
+        Finding("images", _sizes(session)),
+        Finding("classes", f"{classes}: {_names(train.class_names)}"),
+    ]
+    batch = next(session.steps.loader(0, 1)).to(session.fabric.device)
+    low, high = batch.images.min().item(), batch.images.max().item()
+    shape = list(batch.images.shape)
+    findings.append(Finding("one batch", f"{shape}, values {low:.3f} to {high:.3f} (expected within [0, 1])"))
+    figures: dict[str, Any] = {"batch_shape": shape, "chance": 100 / classes}
+    _check_model(session.module, session.input_format(batch.images), classes, "student")
+    if session.teaching is not None:
+        found = _teacher(session, findings)
+        figures |= found
+    figures |= _cost(session, batch, findings)
+    return Preflight(tuple(findings), figures)
+
+
+def _sizes(session: Session) -> str:
+    data = session.data
+    held = "none held out" if data.held_out is None else f"{len(data.held_out)} held out"
+    return f"{len(data.train)} to train on, {held}, {len(data.test)} to test"
+
+
+def _names(names: tuple[str, ...], shown: int = 4) -> str:
+    return ", ".join(names) if len(names) <= 2 * shown else f"{', '.join(names[:shown])} … {', '.join(names[-2:])}"
+
+
+def _check_model(model: nn.Module, inputs: Tensor, classes: int, who: str) -> None:
+    training = model.training
+    try:
+        with torch.no_grad():
+            logits = model.eval()(inputs)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the {who} does not take images of {list(inputs.shape[1:])}: {reason}") from error
+    finally:
+        model.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (inputs.shape[0], classes):
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"expected the {who} to return logits [{inputs.shape[0]}, {classes}], but got {found}")
+
+
+def _teacher(session: Session, findings: list[Finding]) -> dict[str, Any]:
+    teaching = session.teaching
+    assert teaching is not None
+    classes = len(session.data.train.class_names)
+    samples, where = _judged_on(session)
+    teacher_logits, probe_logits, labels = _ask(session, samples)
+    if teacher_logits.shape[1:] != (classes,):
+        raise UserError(
+            f"expected the teacher to return {classes} logits, one a class, but got {list(teacher_logits.shape[1:])}"
+        )
+    own: Any = teaching.loaded.card.get("class_names")
+    if isinstance(own, list) and tuple(own) != session.data.train.class_names:
+        differ = next(k for k, (a, b) in enumerate(zip(own, session.data.train.class_names, strict=False)) if a != b)
+        advice = f"class {differ} is {own[differ]!r} for it, but {session.data.train.class_names[differ]!r} here"
+        findings.append(Finding("the teacher's classes", "in another order, or others", "stop", advice))
+    right = accuracy(teacher_logits, labels)
+    # A perfect teacher cannot agree with labels that were made wrong on purpose.
+    noise = 0.0 if samples.wrong is None else float(samples.wrong.mean())
+    floor = 100 * min(5 / classes, (1 + 1 / classes) / 2) * (1 - noise)
+    low = right < floor
+    findings.append(
+        Finding(
+            "teacher",
+            f"{right:.1f} % right on {len(labels)} {where} (chance {100 / classes:.1f} %)",
+            "stop" if low else "",
+            f"expected at least {floor:.1f} %: wrong weights, class order or normalisation?" if low else "",
+        )
+    )
+    found: dict[str, Any] = {"images": len(labels), "on": where, "teacher_accuracy": right}
+    if teaching.labels == "clean" and session.data.train.wrong is not None and session.data.train.wrong.any():
+        advice = "it knows the true labels, which nobody with noisy labels does; prove nothing about noise by it"
+        findings.append(Finding("the teacher's labels", "clean: an oracle", "note", advice))
+    if probe_logits:
+        found |= _probes(session, teacher_logits, probe_logits, labels, right, findings)
+    return found
+
+
+def _judged_on(session: Session) -> tuple[Samples, str]:
+    """Held-out images where there are such, never the test images; and whether the teacher has seen them."""
+    assert session.teaching is not None
+    held = session.data.held_out
+    seen = session.teaching.seen
+    samples = session.data.train if held is None else held
+    step = max(1, len(samples) // IMAGES)
+    chosen = torch.arange(0, len(samples), step)[:IMAGES].numpy()
+    known = {
+        "none": "new to the teacher",
+        "train": "seen by the teacher",
+        "kept": "seen by the teacher" if held is None else "new to the teacher",
+        "unknown": "perhaps seen by the teacher",
+    }[seen]
+    return samples.take(chosen), f"{'training' if held is None else 'held-out'} images, {known}"
+
+
+def _ask(session: Session, samples: Samples) -> tuple[Tensor, list[Tensor], Tensor]:
+    assert session.teaching is not None
+    logits: list[Tensor] = []
+    probes: list[tuple[Tensor, ...]] = []
+    labels: list[Tensor] = []
+    for images, given in plain_batches(samples, size=session.size):
+        inputs = images.to(session.fabric.device)
+        try:
+            out = session.teaching.teacher(inputs)
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the teacher does not take images of {list(inputs.shape[1:])}: {reason}") from error
+        if not bool(out.logits.isfinite().all()):
+            row = int((~out.logits.isfinite().all(dim=1)).nonzero()[0])
+            at = samples.ids[sum(len(x) for x in labels) + row]
+            raise UserError(f"the teacher's logits are not finite, first for sample id {at}; use other weights")
+        logits.append(out.logits.cpu())
+        probes.append(tuple(p.cpu() for p in out.probe_logits))
+        labels.append(given)
+    return torch.cat(logits), [torch.cat(p) for p in zip(*probes, strict=True)], torch.cat(labels)
+
+
+def _probes(
+    session: Session,
+    teacher_logits: Tensor,
+    probe_logits: list[Tensor],
+    labels: Tensor,
+    right: float,
+    findings: list[Finding],
+) -> dict[str, Any]:
+    assert session.teaching is not None
+    tau = session.method_settings.get("distance_temperature", 1.0)
+    accuracies = {}
+    for spec, logits in zip(session.teaching.specs, probe_logits, strict=True):
+        accuracies[spec.name] = kept = accuracy(logits, labels)
+        low = kept < right / 2
+        advice = "under half of the teacher's: lower --probe.sparsity" if low else ""
+        findings.append(Finding(f"probe {spec.name}", f"{kept:.1f} % right", "stop" if low else "", advice))
+    distance = torch.stack([probe_distance(teacher_logits, p, temperature=tau) for p in probe_logits]).mean(dim=0)
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    quantiles = torch.quantile(distance, levels).tolist()
+    narrow = quantiles[2] < MIN_SPREAD
+    findings.append(
+        Finding(
+            "distance, 10/50/90 %",
+            " / ".join(f"{q:.2g}" for q in quantiles),
+            "stop" if narrow else "",
+            f"the 90 % quantile is below {MIN_SPREAD:g}: raise --probe.sparsity" if narrow else "",
+        )
+    )
+    return {"probe_accuracy": accuracies, "distance_quantiles": quantiles}
+
+
+def _cost(session: Session, batch: Any, findings: list[Finding]) -> dict[str, Any]:
+    """Time two steps of a copy of the student; the teacher's share is timed unless a store replaces it."""
+    device = session.fabric.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    student = copy.deepcopy(session.module).train()
+
+    def step() -> None:
+        lesson = None if session.teaching is None else session.teaching.teacher(batch.images)
+        logits = student(session.input_format(batch.images))
+        level = None if session.method.level is None else torch.full((len(batch.labels),), 0.5, device=device)
+        signals = Signals(logits, logits.detach() if lesson is None else lesson.logits, batch.target, level)
+        session.method.parts(signals).total.backward()
+
+    step()
+    started = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = (time.perf_counter() - started) * session.options.epochs * session.steps.per_epoch
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes()
+    findings.append(Finding("estimate", f"{_duration(seconds)} on {device}, {memory / 2**30:.1f} GB of memory"))
+    if isinstance(session.data.train.pixels, FilePixels):
+        findings.append(Finding("input", f"images are opened from files at {session.size} pixels"))
+    return {"estimated_seconds": seconds, "estimated_memory_bytes": memory}
+
+
+def _resident_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,87 @@
+"""The report of one training run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlkd.report import pictures
+from dlkd.report.page import Page, Picture
+
+_NAMES = {
+    "accuracy": "accuracy, %",
+    "top5_accuracy": "top-5 accuracy, %",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "calibration error, %",
+}
+
+
+def run_page(
+    title: str,
+    results: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    by_level: Sequence[Mapping[str, Any]],
+    difficulty: Mapping[str, Any] | None,
+) -> str:
+    """HTML of a run.
+
+    Args:
+        title: method and student.
+        results: the content of ``results.json``.
+        history: one row an epoch, as in ``metrics.csv``.
+        by_level: rows of ``metrics_by_level.csv``.
+        difficulty: distances of the test images, the reference quantiles and the temperature curve, if known.
+    """
+    columns = {"student, test": results["test"]}
+    if "held_out" in results:
+        columns["student, held out (labels as given)"] = results["held_out"]
+    if "teacher" in results:
+        columns["teacher, test"] = results["teacher"]["test"]
+    rows = [[_NAMES[k], *(f"{c[k]:.2f}" if k in c else "" for c in columns.values())] for k in results["test"]]
+    shown = [Picture("Training", pictures.curves(history))]
+    if by_level:
+        words = (
+            "Gradient weight: the gradient of an average sample of this tenth, as a multiple of the overall average."
+        )
+        shown.append(Picture("By difficulty, while training", pictures.by_level_over_epochs(by_level), words))
+    if "by_level" in results:
+        teacher = [{"decile": r["decile"], "accuracy": r["teacher_accuracy"]} for r in results["by_level"]]
+        runs = {"student": results["by_level"], "teacher": teacher}
+        words = "Test images, in tenths of the training views' distances; tenths without images are left out."
+        shown.append(Picture("Accuracy by difficulty", pictures.accuracy_by_level(runs), words))
+    if difficulty is not None:
+        drawn = pictures.difficulty(difficulty["distance"], difficulty["reference"], difficulty["temperature"])
+        shown.append(Picture("Difficulty of the test images", drawn))
+    shown.append(Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]})))
+    return Page(
+        title=title,
+        lead=f"{results['epochs']} epochs, seed {results['seed']}, {results['weights']}; test images read once, at the end",
+        columns=["", *columns],
+        rows=rows,
+        sentences=[*_sentences(results), *results["remarks"]],
+        pictures=shown,
+        details={"results.json": json.dumps(results, indent=2)},
+    ).render()
+
+
+def _sentences(results: Mapping[str, Any]) -> list[str]:
+    if "teacher" not in results:
+        return []
+    seen = {
+        "train": "has seen all training images, held-out ones included",
+        "kept": "has seen the training images, but not the held-out ones",
+        "none": "has seen none of the training images",
+        "unknown": "may have seen these images: nobody said",
+    }[results["teacher"]["seen"]]
+    lines = [f"The teacher {seen}.", f"Student and teacher agree on {results['agreement']:.1f} % of the test images."]
+    if (
+        results["teacher"]["labels"] == "clean"
+        and results["training"]["samples"]
+        and any("made wrong" in r for r in results["remarks"])
+    ):
+        lines.append(
+            "The teacher was trained on the true labels: it is an oracle, and proves nothing about wrong labels."
+        )
+    return lines

@@ -1,0 +1,190 @@
+"""The loop: one for every method, and nothing in it that a method would have to change."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlkd.data import Batch, Stream, view_key
+from dlkd.errors import UserError
+from dlkd.evaluate import accuracy, logits_of
+from dlkd.methods import LossParts, Signals
+from dlkd.store import Lesson
+from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
+from dlkd.train.diagnostics import Diagnostics
+from dlkd.train.interrupt import Interrupted, StopRequest
+from dlkd.train.log import BY_LEVEL, METRICS, Board, Screen, Waits, write_csv
+from dlkd.train.optim import learning_rate, set_learning_rate
+from dlkd.train.session import Session
+
+
+def fit(session: Session) -> None:
+    """Train the student of ``session`` in place, from its checkpoint if there is one.
+
+    Every step draws from a seed of its own, and order, views and learning rate are functions of the step:
+    a resumed run needs nothing but the weights, the optimizer's state and the step number.
+
+    Raises:
+        Interrupted: SIGTERM or Ctrl-C; the checkpoint is written.
+        UserError: logits that are not finite, an image that cannot be read, a disk that is full.
+    """
+    options, steps = session.options, session.steps
+    total = options.epochs * steps.per_epoch
+    start = restore(session)
+    waits = Waits()
+    board = Board(session.folder if options.engine.tensorboard else None, start)
+    session.student.train()
+    with StopRequest() as stop, Screen(session.title, total, start, quiet=session.quiet) as screen:
+        for step, batch in enumerate(waits.over(steps.loader(start, total, session.workers)), start):
+            _seed_step(options.seed, step)
+            rate = learning_rate(options.optim, step, total, steps.per_epoch)
+            set_learning_rate(session.optimizer, rate)
+            _step(session, batch.to(session.fabric.device), step)
+            waits.images += len(batch.labels)
+            done = step + 1
+            screen.step(done, waits)
+            if done % steps.per_epoch == 0:
+                _end_epoch(session, done, rate, waits, screen, board)
+                waits.reset()
+            elif stop or done % options.engine.checkpoint_every == 0:
+                save(session, done)
+            if stop and done < total:
+                raise Interrupted(f"stopped after step {done} of {total}; go on with --out {session.folder} --resume")
+    board.close()
+
+
+def _step(session: Session, batch: Batch, step: int) -> None:
+    """One optimizer step, in ``accumulate`` parts."""
+    optim = session.options.optim
+    session.optimizer.zero_grad(set_to_none=True)
+    for k in range(optim.accumulate):
+        part = Batch(*(x[k * optim.batch_size : (k + 1) * optim.batch_size] for x in batch))
+        _backward(session, part, step)
+    if optim.clip is not None:
+        session.fabric.clip_gradients(session.student, session.optimizer, max_norm=optim.clip)
+    session.optimizer.step()
+    if session.average is not None:
+        session.average.update(session.module)
+
+
+def _backward(session: Session, batch: Batch, step: int) -> None:
+    lesson = None if session.lessons is None else session.lessons(batch)
+    _check_finite(session, None if lesson is None else lesson.logits, batch, step, "teacher")
+    images = session.input_format(batch.images)
+    if session.options.engine.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    logits: Tensor = session.student(images)
+    gradient: list[Tensor] = []
+    logits.register_hook(gradient.append)
+    parts = session.method.parts(_signals(session, logits, lesson, batch))
+    if not bool(parts.total.isfinite()):
+        _check_finite(session, logits, batch, step, "student")
+        raise UserError(f"expected a finite loss, but got {parts.total.item()} at step {step}; lower --optim.lr")
+    session.fabric.backward(parts.total / session.options.optim.accumulate)
+    teacher_logits = None if lesson is None else lesson.logits
+    session.diagnostics.add(parts, logits.detach(), gradient[0], batch.labels, teacher_logits)
+    session.loss_sum += _weighted(parts, batch)
+
+
+def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch) -> Signals:
+    """What the method sees; where nobody teaches, the student's own logits stand in for the teacher's."""
+    if lesson is None:
+        return Signals(logits, logits.detach(), batch.target)
+    level = None
+    if session.level_table is not None:
+        level = session.level_table[batch.positions]
+    elif session.level is not None:
+        level = session.level(session.distance(lesson))
+    return Signals(logits, lesson.logits, batch.target, level)
+
+
+def _weighted(parts: LossParts, batch: Batch) -> Tensor:
+    return parts.total.detach().double().cpu() * len(batch.labels)
+
+
+def _check_finite(session: Session, logits: Tensor | None, batch: Batch, step: int, who: str) -> None:
+    if logits is None or bool(logits.isfinite().all()):
+        return
+    rows = (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu()
+    ids = session.data.train.ids[batch.positions.cpu()[rows].numpy()].tolist()
+    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+    hint = "lower --optim.lr" if who == "student" else "use another teacher or --teacher.precision fp32"
+    raise UserError(f"the {who}'s logits are not finite at step {step} for sample ids {ids[:5]}{more}; {hint}")
+
+
+def _seed_step(seed: int, step: int) -> None:
+    """Dropout and all else that a step draws depend on (seed, step) alone."""
+    key = int(view_key(seed, step, 0, Stream.STEP))
+    torch.default_generator.manual_seed(key)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(key)
+
+
+def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: Screen, board: Board) -> None:
+    epoch = done // session.steps.per_epoch
+    means = session.diagnostics.epoch()
+    row: dict[str, float | int | None] = {
+        "epoch": epoch,
+        "step": done,
+        "lr": rate,
+        "loss": float(session.loss_sum) / max(means["samples"], 1),
+        **{k: v for k, v in means.items() if k not in ("level", "gradient_weight")},
+        **waits.figures(),
+    }
+    if session.data.held_out is not None and session.evaluates(epoch):
+        logits, labels = logits_of(session.evaluated(), session.data.held_out, session.input_format, session.size)
+        row["held_out_accuracy"] = accuracy(logits, labels)
+        session.student.train()
+    session.history.append(row)
+    session.by_level += [{"epoch": epoch, **part} for part in session.diagnostics.by_level()]
+    session.diagnostics = Diagnostics(session.fabric.device)
+    session.loss_sum = torch.zeros((), dtype=torch.float64)
+    save(session, done)
+    write_csv(session.folder / METRICS, session.history)
+    write_csv(session.folder / BY_LEVEL, session.by_level)
+    screen.epoch(row, session.options.epochs)
+    board.add(row, done)
+
+
+def save(session: Session, step: int) -> None:
+    """Write a checkpoint; neither teacher nor probe is in it."""
+    save_checkpoint(
+        session.folder,
+        {
+            "step": step,
+            "student": session.module.state_dict(),
+            "optimizer": session.optimizer.state_dict(),
+            "method": session.method.state_dict(),
+            "average": None if session.average is None else session.average.state_dict(),
+            "scaler": session.fabric.strategy.precision.state_dict(),
+            "level": None if session.level is None else session.level.state_dict(),
+            "level_table": session.level_table,
+            "history": session.history,
+            "by_level": session.by_level,
+            "diagnostics": session.diagnostics.sums,
+            "loss_sum": session.loss_sum,
+        },
+    )
+
+
+def restore(session: Session) -> int:
+    """Load the checkpoint of the run folder, if there is one; returns the step to go on with."""
+    found = load_checkpoint(session.folder)
+    if found is None:
+        return 0
+    if found.warning:
+        session.warn(found.warning)
+    state = found.state
+    session.module.load_state_dict(state["student"])
+    session.optimizer.load_state_dict(state["optimizer"])
+    session.method.load_state_dict(state["method"])
+    if session.average is not None:
+        session.average.load_state_dict(state["average"])
+    session.fabric.strategy.precision.load_state_dict(state["scaler"])
+    if session.level is not None:
+        session.level.load_state_dict(state["level"])
+    session.level_table = None if state["level_table"] is None else state["level_table"].to(session.fabric.device)
+    session.history, session.by_level = state["history"], state["by_level"]
+    session.diagnostics.sums.copy_(state["diagnostics"])
+    session.loss_sum = state["loss_sum"]
+    return int(state["step"])

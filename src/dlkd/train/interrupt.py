@@ -1,0 +1,40 @@
+"""SIGTERM and Ctrl-C end a run between two steps, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+RESUMABLE = 75
+"""Exit status of a run that was told to stop and can go on with ``--resume`` (EX_TEMPFAIL of sysexits.h)."""
+
+
+class Interrupted(Exception):
+    """The run was told to stop; its checkpoint is written."""
+
+
+class StopRequest:
+    """Notes SIGTERM and SIGINT while the block runs; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __bool__(self) -> bool:
+        return self.signal is not None

@@ -1,0 +1,211 @@
+"""Every option of ``dlkd train`` and ``dlkd distill``, typed; the defaults are the ones to start with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dlkd.data import DataOptions, ViewOptions
+from dlkd.difficulty import ProbeNorm
+from dlkd.errors import UserError
+from dlkd.methods import LossOptions
+from dlkd.train.optim import OptimOptions
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model to be trained.
+
+    Attributes:
+        name: a CIFAR ResNet (resnet8 … resnet110, resnet8x4, resnet32x4), a timm model (timm:NAME),
+            torchvision:NAME, or package.module:factory.
+        weights: start from this file of weights instead of random ones.
+        resolution: resize its input to this side; by default images are shown as they are.
+    """
+
+    name: str = "resnet20"
+    weights: Path | None = None
+    resolution: int | None = None
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The frozen teacher.
+
+    Attributes:
+        name: as for the student; not needed for weights from a run of ours.
+        weights: its trained weights: a file, or the folder of a ``dlkd train`` run.
+        pretrained: take the published weights of a timm or torchvision name.
+        seen: which images it was trained on: all training images (train), all but the held-out part (kept),
+            none of them (none), or unknown; auto reads it from the teacher's own run.
+        labels: which labels it was trained on: clean (an oracle where labels are noisy), given, or unknown;
+            auto reads it from the teacher's own run.
+        fold: fold batch normalisation into the convolutions, which is the same function up to rounding.
+        precision: of its arithmetic.
+    """
+
+    name: str | None = None
+    weights: Path | None = None
+    pretrained: bool = False
+    seen: Literal["auto", "train", "kept", "none", "unknown"] = "auto"
+    labels: Literal["auto", "clean", "given", "unknown"] = "auto"
+    fold: bool = False
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The pruned copy of the teacher, by which difficulty is measured.
+
+    Attributes:
+        sparsity: share of the weights set to zero, in [0, 1); a list makes several probes, whose mean distance
+            counts; auto takes the largest that keeps the share "keep" of the teacher's accuracy on held-out
+            images that the teacher has not seen.
+        keep: see sparsity auto.
+        scope: rank all weights together (global) or in each layer.
+        criterion: prune the smallest weights (l1) or random ones.
+        masks: number of probes with different random masks, for criterion random.
+        norm: batch norm of the probe: the teacher's statistics (eval), those of the batch, or recalibrated
+            on training images.
+        reference: at most so many training views calibrate the rank of a distance.
+        level_views: average the level of an image over so many of its views; 0 takes each view's own.
+    """
+
+    sparsity: float | list[float] | Literal["auto"] = 0.3
+    keep: float = 0.95
+    scope: Literal["global", "layer"] = "global"
+    criterion: Literal["l1", "random"] = "l1"
+    masks: int = 1
+    norm: ProbeNorm = "eval"
+    reference: int = 50_000
+    level_views: int = 0
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        sparsities = self.sparsity if isinstance(self.sparsity, list) else [self.sparsity]
+        for s in sparsities:
+            if s != "auto" and not (isinstance(s, float | int) and 0 <= s < 1):
+                raise UserError(f"expected --probe.sparsity to be in [0, 1) or auto, but got {s}")
+        if not sparsities or len(set(sparsities)) < len(sparsities):
+            raise UserError(f"expected different values in --probe.sparsity, but got {sparsities}")
+        if not 0 < self.keep <= 1:
+            raise UserError(f"expected --probe.keep to be in (0, 1], but got {self.keep}")
+        for name, least in (("masks", 1), ("reference", 1), ("level_views", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"expected --probe.{name} to be at least {least}, but got {getattr(self, name)}")
+        if self.masks > 1 and self.criterion != "random":
+            raise UserError("expected --probe.criterion random for several masks: the smallest weights are the same")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the run is carried out; none of it changes what is computed but precision.
+
+    Attributes:
+        precision: of the student's arithmetic; the loss is fp32 in all of them.
+        channels_last: memory format of student and teacher.
+        compile: compile the student with torch.compile.
+        threads: of the CPU; by default torch's choice. A resumed run needs the same for the same bits.
+        checkpoint_every: optimizer steps between checkpoints; one more is written after every epoch.
+        evaluate_every: epochs between figures on the held-out images; 0 for never.
+        tensorboard: write TensorBoard files beside the CSV files.
+        report: write report.html at the end.
+    """
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    threads: int | None = None
+    checkpoint_every: int = 500
+    evaluate_every: int = 1
+    tensorboard: bool = True
+    report: bool = True
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        for name, least in (("threads", 1), ("checkpoint_every", 1), ("evaluate_every", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"expected --engine.{name} to be at least {least}, but got {value}")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every training run has.
+
+    Attributes:
+        out: folder of the run, new or empty.
+        resume: go on with the run in that folder, with its own settings.
+        overwrite: replace the run in that folder.
+        force: go on although the preflight says stop.
+        seed: of the initial weights, the order, the views and everything else that is random in training.
+        device: auto, cpu, cuda, cuda:1, mps.
+        epochs: passes over the training images.
+        data: images and labels.
+        views: augmentation.
+        optim: optimisation.
+        engine: precision and speed.
+    """
+
+    out: Path = Path("runs/new")
+    resume: bool = False
+    overwrite: bool = False
+    force: bool = False
+    seed: int = 0
+    device: str = "auto"
+    epochs: int = 15
+    data: DataOptions = field(default_factory=DataOptions)
+    views: ViewOptions = field(default_factory=ViewOptions)
+    optim: OptimOptions = field(default_factory=OptimOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if self.epochs < 1:
+            raise UserError(f"expected --epochs to be at least 1, but got {self.epochs}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"expected --seed to be at least 0, but got {self.seed}")
+        if self.resume and self.overwrite:
+            raise UserError("expected --resume or --overwrite, but got both")
+        self.data.check()
+        self.views.check()
+        self.optim.check()
+        self.engine.check()
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """Train a classifier on the given labels alone: a teacher, or the baseline without one.
+
+    Attributes:
+        model: what is trained.
+    """
+
+    model: ModelOptions = field(default_factory=ModelOptions)
+
+
+@dataclass(frozen=True)
+class DistillOptions(RunOptions):
+    """Distil a student from a frozen teacher.
+
+    Attributes:
+        method: ce (no teacher), kd or dlkd.
+        student: what is trained.
+        teacher: who teaches.
+        probe: by which difficulty is measured.
+        loss: settings of the method.
+        store: folder in which the teacher's outputs are kept, for this and other students of the same views.
+    """
+
+    method: str = "dlkd"
+    student: ModelOptions = field(default_factory=ModelOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    probe: ProbeOptions = field(default_factory=ProbeOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    store: Path | None = None
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        super().check()
+        self.probe.check()

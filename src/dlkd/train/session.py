@@ -1,0 +1,267 @@
+"""Everything that the loop needs, put together from the options: the `setup` before `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dlkd.data import DataSet, FilePixels, Steps, ViewFamily, load_data, view_family
+from dlkd.difficulty import DifficultyLevel, column_name, mean_distance
+from dlkd.errors import UserError
+from dlkd.methods import Composition, make_method, resolve_loss
+from dlkd.models import InputFormat, build_model, default_input_format, load_weights
+from dlkd.store import Lesson, Lessons, LiveLessons, StoredLessons
+from dlkd.train.diagnostics import Diagnostics
+from dlkd.train.ema import WeightAverage
+from dlkd.train.optim import make_optimizer
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.teach import Teaching, load_teacher, make_teaching
+
+PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass
+class Session:
+    """One run, ready to train. The teacher lives in ``lessons``: outside the student, and never in a checkpoint."""
+
+    options: RunOptions
+    fabric: Fabric
+    folder: Path
+    data: DataSet
+    size: int
+    steps: Steps
+    model: ModelOptions
+    module: nn.Module
+    """The student itself; what is saved."""
+    student: nn.Module
+    """The student as the loop calls it: compiled, and wrapped for precision and devices."""
+    optimizer: torch.optim.Optimizer
+    input_format: InputFormat
+    method_name: str
+    method_settings: dict[str, Any]
+    method: Composition
+    lessons: Lessons | None = None
+    teaching: Teaching | None = None
+    level: DifficultyLevel | None = None
+    level_table: Tensor | None = None
+    """Level of each training image averaged over its views, ``[N]``, where that is asked for."""
+    average: WeightAverage | None = None
+    quiet: bool = False
+    remarks: list[str] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    by_level: list[dict[str, Any]] = field(default_factory=list)
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+
+    def __post_init__(self) -> None:
+        self.diagnostics = Diagnostics(self.fabric.device)
+
+    @property
+    def family(self) -> ViewFamily:
+        """The training views."""
+        return self.steps.family
+
+    @property
+    def title(self) -> str:
+        """Method and student in words."""
+        return f"{self.method_name} → {self.model.name}"
+
+    @property
+    def workers(self) -> int:
+        """Processes that prepare images."""
+        if self.options.data.workers is not None:
+            return self.options.data.workers
+        return max(1, torch.get_num_threads() - 1) if isinstance(self.data.train.pixels, FilePixels) else 0
+
+    @property
+    def distance_columns(self) -> list[str]:
+        """Names of the distances whose mean is the difficulty."""
+        assert self.teaching is not None
+        tau = self.method_settings.get("distance_temperature", 1.0)
+        return [column_name(spec.name, tau) for spec in self.teaching.specs]
+
+    def distance(self, lesson: Lesson) -> Tensor:
+        """The difficulty ``[B]`` of the views of a lesson."""
+        return mean_distance(lesson.columns, self.distance_columns)
+
+    def evaluates(self, epoch: int) -> bool:
+        """Are held-out figures due after ``epoch``?"""
+        every = self.options.engine.evaluate_every
+        return bool(every) and (epoch % every == 0 or epoch == self.options.epochs)
+
+    def evaluated(self) -> nn.Module:
+        """The student that figures are of: with averaged weights where there are such."""
+        if self.average is None:
+            return self.module
+        averaged = build_model(
+            self.model.name, len(self.data.train.class_names), channels=self.data.train.pixels.channels
+        )
+        averaged.load_state_dict(self.average.weights())
+        return averaged.to(self.fabric.device)
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+        if not self.quiet:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A line that is kept with the run as well."""
+        self.remarks.append(text)
+        self.say(f"note: {text}")
+
+
+def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
+    """Read data and teacher, build student, method and optimizer. Nothing is written.
+
+    Raises:
+        UserError: whatever is wrong with the options or the files, in one line.
+    """
+    options.check()
+    if options.engine.threads is not None:
+        torch.set_num_threads(options.engine.threads)
+    fabric = make_fabric(options)
+    distill = options if isinstance(options, DistillOptions) else DistillOptions(method="ce")
+    method = make_method(distill.method, distill.loss).to(fabric.device)
+    data = load_data(options.data)
+    channels = data.train.pixels.channels
+    loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
+    model = options.model if isinstance(options, TrainOptions) else distill.student
+    student_format = _student_format(model, data, channels)
+    size = options.data.image_size or (loaded and loaded.input_format.resolution) or student_format.resolution or 224
+    if isinstance(data.train.pixels, FilePixels):
+        student_format = dataclasses.replace(student_format, resolution=model.resolution)
+    family = view_family(options.views, data, options.seed, size).to(fabric.device)
+    steps = Steps(family, options.optim.batch_size * options.optim.accumulate)
+    module = make_student(model, data, channels, options.seed)
+    if options.engine.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    wrapped: Any = torch.compile(module) if options.engine.compile else module
+    student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters()))
+    session = Session(
+        options=options,
+        fabric=fabric,
+        folder=options.out,
+        data=data,
+        size=size,
+        steps=steps,
+        model=model,
+        module=module,
+        student=student,
+        optimizer=optimizer,
+        input_format=student_format,
+        method_name=distill.method,
+        method_settings=resolve_loss(distill.method, distill.loss),
+        method=method,
+        quiet=quiet,
+        remarks=list(data.remarks),
+    )
+    if options.optim.ema is not None:
+        session.average = WeightAverage(module, options.optim.ema)
+    if loaded is not None:
+        with_probes = method.level is not None or distill.store is not None
+        session.teaching = make_teaching(
+            distill.teacher,
+            distill.probe,
+            options.engine,
+            data,
+            loaded,
+            size=size,
+            with_probes=with_probes,
+            device=fabric.device,
+        )
+        session.remarks += session.teaching.remarks
+        session.level = method.level or (DifficultyLevel().to(fabric.device) if with_probes else None)
+        session.lessons = _lessons(session, distill)
+    return session
+
+
+def make_fabric(options: RunOptions) -> Fabric:
+    """Device and precision; refuses a device that is not there."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    kind, _, number = options.device.partition(":")
+    there = {
+        "auto": True,
+        "cpu": not number,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind not in there or (number and not number.isdigit()):
+        raise UserError(f"expected --device to be auto, cpu, cuda, cuda:N or mps, but got {options.device!r}")
+    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise UserError(f"there is no device {options.device} on this machine; use --device auto")
+    devices: Any = [int(number)] if number else 1
+    if options.engine.precision == "fp16" and (kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())):
+        raise UserError("expected --engine.precision fp32 or bf16 on a CPU, but got fp16")
+    precision: Any = PRECISION[options.engine.precision]
+    return Fabric(accelerator=kind, devices=devices, precision=precision)
+
+
+def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int) -> nn.Module:
+    """The student with the initial weights of ``seed``, or with those of a file."""
+    classes = len(data.train.class_names)
+    torch.default_generator.manual_seed(seed)
+    try:
+        module = build_model(model.name, classes, channels=channels)
+        if model.weights is not None:
+            load_weights(module, model.weights, num_classes=classes)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return module
+
+
+def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputFormat:
+    try:
+        known = default_input_format(model.name, len(data.train.class_names), channels)
+        if isinstance(data.train.pixels, FilePixels) and model.resolution is None:
+            return known
+        # Small images are shown as they are, not blown up to what a timm model was published for.
+        return dataclasses.replace(known, resolution=model.resolution)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _lessons(session: Session, options: DistillOptions) -> Lessons:
+    assert session.teaching is not None
+    live = LiveLessons(session.teaching.teacher, session.method_settings.get("distance_temperature", 1.0))
+    if options.store is None:
+        return live
+    return StoredLessons(options.store, live, session.family, session.teaching.identity)
+
+
+def calibrate(session: Session, options: DistillOptions) -> Tensor | None:
+    """One pass over training views: sets the reference of the level, and the table of averaged levels.
+
+    Returns:
+        The reference distances ``[V, N]`` of V views of N images, or None where no level is wanted.
+    """
+    if session.level is None or session.lessons is None:
+        return None
+    family, views = session.family, max(1, options.probe.level_views)
+    n = len(family.samples)
+    if not options.probe.level_views:
+        n = min(n, options.probe.reference)
+    rows = []
+    for view in range(views):
+        # Whole pairs of one view number: mixed images are part of the family.
+        order = family.order(view)
+        chosen = order[:n] if n < order.size else np.arange(order.size)
+        parts = torch.from_numpy(chosen).split(256)
+        lessons = (
+            session.lessons(family.batch(p.numpy(), np.full(len(p), view)).to(session.fabric.device)) for p in parts
+        )
+        rows.append(torch.cat([session.distance(lesson) for lesson in lessons]))
+    distances = torch.stack(rows)
+    session.level.calibrate(distances.flatten())
+    if options.probe.level_views:
+        levels: Callable[[Tensor], Tensor] = session.level
+        session.level_table = torch.stack([levels(row) for row in distances]).mean(dim=0)
+    return distances

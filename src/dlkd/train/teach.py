@@ -1,0 +1,157 @@
+"""From options to a frozen teacher with its probes, and what is known about both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dlkd.data import DataSet, Samples, plain_batches
+from dlkd.difficulty import ProbeSpec, auto_sparsity
+from dlkd.errors import UserError
+from dlkd.models import LoadedModel, load_model
+from dlkd.teacher import FrozenTeacher, fold_batch_norms
+from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+
+DEFAULT_SPARSITY = 0.3
+RECALIBRATION_IMAGES = 2048
+HALF = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Teaching(NamedTuple):
+    """A teacher ready to teach."""
+
+    teacher: FrozenTeacher
+    loaded: LoadedModel
+    specs: tuple[ProbeSpec, ...]
+    seen: str
+    """Which training images it was trained on: ``train``, ``kept``, ``none`` or ``unknown``."""
+    labels: str
+    """Which labels it was trained on: ``clean``, ``given`` or ``unknown``."""
+    identity: dict[str, object]
+    """What its outputs depend on, as JSON values."""
+    remarks: tuple[str, ...]
+
+
+def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> LoadedModel:
+    """The trained model, its head checked against the classes of the data.
+
+    Raises:
+        UserError: no weights, weights that do not fit, or an unknown name.
+    """
+    try:
+        return load_model(
+            options.name,
+            options.weights,
+            len(data.train.class_names),
+            channels=channels,
+            pretrained=options.pretrained,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def make_teaching(
+    options: TeacherOptions,
+    probe: ProbeOptions,
+    engine: EngineOptions,
+    data: DataSet,
+    loaded: LoadedModel,
+    *,
+    size: int,
+    with_probes: bool,
+    device: torch.device,
+) -> Teaching:
+    """Prune the probes, then fold, then change the memory format: the order matters (folded weights rank
+    differently)."""
+    module = loaded.module.to(device)
+    seen, labels = _known(options, loaded, data)
+    remarks: list[str] = []
+
+    def batches(samples: Samples, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, given in plain_batches(samples, size=size):
+            yield loaded.input_format(images.to(device)), given.to(device)
+            limit -= len(given)
+            if limit <= 0:
+                return
+
+    specs: tuple[ProbeSpec, ...] = ()
+    if with_probes:
+        sparsity = probe.sparsity
+        if sparsity == "auto":
+            sparsity = _auto(probe, seen, data, module, batches, remarks)
+        sparsities = sparsity if isinstance(sparsity, list) else [sparsity]
+        specs = tuple(
+            ProbeSpec(float(s), probe.scope, probe.criterion, mask, probe.norm)
+            for s in sparsities
+            for mask in range(probe.masks)
+        )
+    images = [x for x, _ in batches(data.train, RECALIBRATION_IMAGES)] if probe.norm == "recalibrated" else None
+    probes = {spec.name: spec.make(module, images) for spec in specs}
+    if options.fold:
+        example = next(batches(data.train, 1))[0][:8]
+        for name, model in {"teacher": module, **probes}.items():
+            remarks.append(f"{name}: {fold_batch_norms(model, example).note}")
+    teacher = FrozenTeacher(
+        module,
+        probes,
+        input_format=loaded.input_format,
+        channels_last=engine.channels_last,
+        autocast=HALF[options.precision],
+    )
+    identity: dict[str, object] = {
+        "teacher": loaded.weights_hash,
+        "input_format": loaded.input_format.to_dict(),
+        "probes": [asdict(s) for s in specs],
+        "fold": options.fold,
+        "precision": options.precision,
+    }
+    return Teaching(teacher, loaded, specs, seen, labels, identity, tuple(remarks))
+
+
+def _known(options: TeacherOptions, loaded: LoadedModel, data: DataSet) -> tuple[str, str]:
+    trained: Any = loaded.card.get("trained_on")
+    if not isinstance(trained, dict):
+        trained = {}
+    seen, labels = options.seen, options.labels
+    if seen == "auto":
+        seen = "kept" if trained.get("images") == data.train.digest() else "unknown"
+    if labels == "auto":
+        same = trained.get("labels") == label_digest(data.train)
+        labels = (
+            "given" if same else "clean" if trained.get("noise") == 0 and data.train.wrong is not None else "unknown"
+        )
+    return seen, labels
+
+
+def label_digest(samples: Samples) -> str:
+    """Names a labelling, so that a student can tell whether its teacher had the same."""
+    return hashlib.sha256(samples.ids.tobytes() + samples.labels.numpy().tobytes()).hexdigest()
+
+
+def _auto(
+    probe: ProbeOptions, seen: str, data: DataSet, module: torch.nn.Module, batches: Any, remarks: list[str]
+) -> float:
+    if data.held_out is None or seen not in ("kept", "none"):
+        why = "there is no held-out part" if data.held_out is None else "they are not known to be new to the teacher"
+        remarks.append(
+            f"sparsity auto: nothing to choose it on ({why}); the default {DEFAULT_SPARSITY} is used. "
+            "Say --teacher.seen kept if the teacher was not trained on the held-out images"
+        )
+        return DEFAULT_SPARSITY
+    try:
+        found = auto_sparsity(
+            module, list(batches(data.held_out, len(data.held_out))), keep=probe.keep, scope=probe.scope
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    kept = dict(found.table)[found.sparsity]
+    remarks.append(
+        f"sparsity auto: {found.sparsity:g} (probe {kept:.1f} %, teacher {found.teacher_accuracy:.1f} % "
+        "of the held-out images)"
+    )
+    return found.sparsity
