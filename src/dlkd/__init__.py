@@ -11,28 +11,46 @@ __version__ = "0.1.0.dev0"
 
 _HOME = {
     "DLKDLoss": "dlkd.methods",
+    "DataOptions": "dlkd.data",
     "DifficultyLevel": "dlkd.difficulty",
     "DifficultyTemperature": "dlkd.difficulty",
+    "DistillOptions": "dlkd.train.options",
     "FrozenTeacher": "dlkd.teacher",
+    "InputFormat": "dlkd.models",
+    "ModelOptions": "dlkd.train.options",
+    "TeacherOptions": "dlkd.train.options",
+    "TrainOptions": "dlkd.train.options",
     "kd_loss": "dlkd.losses",
     "probe_distance": "dlkd.difficulty",
     "prune_teacher": "dlkd.difficulty",
+    "run": "dlkd.jobs.run",
 }
 __all__ = [
     "DLKDLoss",
+    "DataOptions",
     "DifficultyLevel",
     "DifficultyTemperature",
+    "DistillOptions",
     "FrozenTeacher",
+    "InputFormat",
+    "ModelOptions",
+    "TeacherOptions",
+    "TrainOptions",
     "kd_loss",
     "probe_distance",
     "prune_teacher",
+    "run",
 ]
 
 if TYPE_CHECKING:
+    from dlkd.data import DataOptions
     from dlkd.difficulty import DifficultyLevel, DifficultyTemperature, probe_distance, prune_teacher
+    from dlkd.jobs.run import run
     from dlkd.losses import kd_loss
     from dlkd.methods import DLKDLoss
+    from dlkd.models import InputFormat
     from dlkd.teacher import FrozenTeacher
+    from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions, TrainOptions
 
 
 def __getattr__(name: str) -> object:

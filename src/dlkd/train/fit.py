@@ -39,7 +39,7 @@ def fit(session: Session) -> None:
             _seed_step(options.seed, step)
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
             set_learning_rate(session.optimizer, rate)
-            _step(session, batch.to(session.fabric.device), step)
+            train_step(session, batch.to(session.fabric.device), step)
             waits.images += len(batch.labels)
             done = step + 1
             screen.step(done, waits)
@@ -53,7 +53,7 @@ def fit(session: Session) -> None:
     board.close()
 
 
-def _step(session: Session, batch: Batch, step: int) -> None:
+def train_step(session: Session, batch: Batch, step: int) -> None:
     """One optimizer step, in ``accumulate`` parts."""
     optim = session.options.optim
     session.optimizer.zero_grad(set_to_none=True)
