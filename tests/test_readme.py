@@ -1,19 +1,65 @@
-"""Every block of the README is executed."""
+"""Every block of the README is executed, as it stands."""
 
+import os
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SHELL = [line.split(" #")[0] for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_python_block(block):
-    exec(compile(block, "README.md", "exec"), {})
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder of its own, where somebody has photos of two kinds of things that are not quite easy to tell."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for channel, name in ((0, "tomato"), (2, "plum")):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for k in range(80):
+            colour = random.normal(90, 40, 3)
+            colour[channel] += 60
+            image = (colour + random.normal(0, 30, (40, 48, 3))).clip(0, 255)
+            Image.fromarray(image.astype(np.uint8)).save(folder / f"{k}.png")
+    return tmp_path
+
+
+def test_there_are_no_other_blocks():
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python"}
+    assert {shlex.split(line)[0] for line in SHELL} <= {"make", "dlkd"}
+
+
+def test_no_gap_is_left_to_be_filled():
+    assert re.findall(r"^[A-Z_]+$", README, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("block", [block for kind, block in BLOCKS if kind == "python"])
+def test_python_block(block, here):
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_shell_commands(here, good):
+    commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("dlkd ")]
+    assert [c[0] for c in commands] == ["train", "distill", "evaluate"]
+    for command in commands:
+        good(*command)
+    outs = [Path(c[c.index("--out") + 1]) for c in commands if "--out" in c]
+    assert all((out / "student.safetensors").is_file() and (out / "report.html").is_file() for out in outs)
 
 
 def test_make_targets_exist():
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
-    commands = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    commands = [shlex.split(line)[1] for line in SHELL if line.startswith("make ")]
     assert commands and all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in commands)
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets and all(os.path.exists(ROOT / target) for target in targets), targets

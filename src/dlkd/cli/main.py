@@ -1,11 +1,10 @@
-"""``dlkd``: quickstart, train, distill, evaluate, difficulty, methods."""
+"""``dlkd``: quickstart, train, distill, evaluate, difficulty."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import difflib
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 
+import dlkd
+from dlkd.cli.explain import explain
 from dlkd.cli.recipes import with_config_files
 from dlkd.errors import UserError
 
@@ -62,29 +63,28 @@ def _run(arguments: list[str]) -> None:
     commands = _commands()
     parser = ArgumentParser(
         prog="dlkd",
+        version=dlkd.__version__,
         allow_abbrev=False,
         exit_on_error=False,
         description="Difficulty level-based knowledge distillation.",
     )
     subcommands = parser.add_subcommands(required=True)
-    parsers = {}
+    wanted = next((a for a in arguments if not a.startswith("-")), None)
+    if wanted not in commands and not {"-h", "--help", "--version"} & {*arguments}:
+        near = difflib.get_close_matches(wanted or "", commands, n=1)
+        raise UserError(
+            f"expected a command out of {', '.join(commands)}, but got {wanted or 'none'}"
+            + (f"; did you mean {near[0]}?" if near else "")
+        )
     # Only the parser that is asked for is filled: the others' options cost a second of imports.
-    wanted = next((a for a in arguments if a in commands), None)
     for name, command in commands.items():
-        parsers[name] = _parser(name, command, filled=name == wanted)
-        subcommands.add_subcommand(name, parsers[name], help=command.help)
-    if wanted is not None:
-        arguments = _resumed(arguments)
+        subcommands.add_subcommand(name, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        parsed = parser.parse_args(with_config_files(arguments))
+        parsed = parser.parse_args(with_config_files(_resumed(arguments, wanted or "")))
     except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_explain(error, parsers.get(wanted or ""))) from error
-    name = parsed.subcommand
-    command = commands[name]
-    options = _instantiate(command.options(), parsed[name])
-    if getattr(options, "resume", False):
-        _check_same(options, parsers[name])
-    command.run(options)
+        raise UserError(explain(str(error), commands[wanted].options() if wanted in commands else None)) from error
+    command = commands[parsed.subcommand]
+    command.run(_instantiate(command.options(), parsed[parsed.subcommand]))
 
 
 def _commands() -> dict[str, Command]:
@@ -138,7 +138,7 @@ def _commands() -> dict[str, Command]:
         "quickstart": Command("see DLKD work on digits with wrong labels", quickstart_options, quickstart, replace),
         "train": Command("train a classifier: a teacher, or a baseline", train_options, run, RUN_FLAGS),
         "distill": Command("distil a student from a teacher", distill_options, run, RUN_FLAGS),
-        "evaluate": Command("score a trained model", evaluate_options, evaluate, {}),
+        "evaluate": Command("score a trained model", evaluate_options, evaluate, replace),
         "difficulty": Command("score the images of a data set", difficulty_options, difficulty, replace),
     }
 
@@ -153,68 +153,40 @@ def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:
     return parser
 
 
-def _instantiate(kind: type, values: Namespace) -> Any:
+def _instantiate(kind: type, values: Namespace, prefix: str = "") -> Any:
     """A dataclass of options out of parsed values, nested ones included."""
     arguments = {}
     for field in dataclasses.fields(kind):
         value = values[field.name]
         nested = field.default_factory if field.default_factory is not dataclasses.MISSING else None
         default = nested() if nested is not None else None
-        if dataclasses.is_dataclass(default) and isinstance(value, Namespace):
-            value = _instantiate(type(default), value)
+        if dataclasses.is_dataclass(default):
+            name = f"{prefix}{field.name}"
+            if not isinstance(value, Namespace):
+                raise UserError(f"expected {name} to be a group of options, but got {value!r}")
+            value = _instantiate(type(default), value, f"{name}.")
         arguments[field.name] = value
     return kind(**arguments)
 
 
-def _resumed(arguments: list[str]) -> list[str]:
+def _resumed(arguments: list[str], command: str) -> list[str]:
     """With ``--resume``, the run's own settings come first, so that none has to be given again."""
-    if "--resume" not in arguments:
+    if command not in ("train", "distill") or "--resume" not in arguments or "--overwrite" in arguments:
         return arguments
-    out = _value_of(arguments, "--out")
-    if out is None or not (file := Path(out) / "config.yaml").is_file():
-        return arguments
-    at = next(k for k, a in enumerate(arguments) if not a.startswith("-")) + 1
+    from dlkd.jobs.run import resumable_config
+    from dlkd.train.options import RunOptions
+
+    file = resumable_config(Path(_value_of(arguments, "--out") or RunOptions().out), command)
+    at = arguments.index(command) + 1
     return [*arguments[:at], f"--config={file}", *arguments[at:]]
 
 
 def _value_of(arguments: list[str], option: str) -> str | None:
+    """The last one counts, as for the parser."""
+    found = None
     for k, argument in enumerate(arguments):
         if argument == option and k + 1 < len(arguments):
-            return arguments[k + 1]
-        if argument.startswith(f"{option}="):
-            return argument.removeprefix(f"{option}=")
-    return None
-
-
-def _check_same(options: Any, parser: ArgumentParser) -> None:
-    """A run is resumed with its own settings; another value on the command line is a mistake."""
-    import yaml
-
-    from dlkd.jobs.run import config_text
-
-    file = options.out / "config.yaml"
-    if not file.is_file():
-        return
-    before, now = yaml.safe_load(file.read_text()), yaml.safe_load(config_text(options))
-    for key in _differences(before, now):
-        raise UserError(f"a run is resumed with its own settings, but --{key} is another now; start a new run for that")
-
-
-def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in _differences(a.get(k), b.get(k), f"{prefix}.{k}" if prefix else str(k))]
-    return [] if a == b else [prefix]
-
-
-def _explain(error: BaseException, parser: ArgumentParser | None) -> str:
-    """One line out of the parser's message, with the nearest option where one is unknown."""
-    message = " ".join(str(error).split())
-    unknown = re.search(r"(?:[Uu]nrecognized arguments: |[Kk]ey [\"'])--?([\w.\-]+)", message) or re.search(
-        r"(?:[Uu]nrecognized arguments: |[Kk]ey [\"'])([\w.]+)", message
-    )
-    if parser is None or unknown is None:
-        return message
-    known = sorted({a.dest for a in parser._actions if a.dest not in ("help", "print_config")})
-    name = unknown.group(1).split("=")[0]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-    return f"there is no option --{name}" + (f"; did you mean --{near[0]}?" if near else "")
+            found = arguments[k + 1]
+        elif argument.startswith(f"{option}="):
+            found = argument.removeprefix(f"{option}=")
+    return found

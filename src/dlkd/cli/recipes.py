@@ -40,7 +40,8 @@ def resolve_config(name: str) -> Path:
         reason = " ".join(str(error).split())
         raise UserError(f"could not read the recipe {path}: {reason}") from error
     if not isinstance(content, dict):
-        raise UserError(f"expected the recipe {path} to hold options, but found {type(content).__name__}")
+        found = "nothing" if content is None else type(content).__name__
+        raise UserError(f"expected the recipe {path} to hold options, but found {found}")
     return path
 
 

@@ -55,15 +55,19 @@ class ViewFamily:
     seed: int = 0
 
     @functools.cached_property
-    def hash(self) -> str:
-        """Names the family: a stored teacher output is valid for this hash alone."""
-        content = {
+    def content(self) -> dict[str, object]:
+        """Everything that the pixels of the views depend on, as JSON values."""
+        return {
             "samples": self.samples.digest(),
             "augment": self.augment.describe(),
             "mixing": self.mixing.describe(),
             "seed": self.seed,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """Names the family: a stored teacher output is valid for this hash alone."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
     def to(self, device: torch.device) -> ViewFamily:
         """The family with images that are held in memory moved to ``device``."""
@@ -91,7 +95,7 @@ class ViewFamily:
     def batch(self, positions: Indices, views: Indices) -> Batch:
         """The views ``views`` of the samples at ``positions``, the same pixels in any company."""
         labels = self.samples.labels[torch.from_numpy(positions)]
-        place = (torch.from_numpy(positions), torch.from_numpy(views))
+        place = (torch.tensor(positions), torch.tensor(views))  # copies: an order is cached and shared
         if self.mixing.kind == "none":
             return Batch(self._plain(positions, views), labels, labels, *place)
         partners = self.partners(positions, views)
@@ -103,7 +107,7 @@ class ViewFamily:
         pair = np.minimum(self.samples.ids[positions], self.samples.ids[partners])
         mixed, own = self.mixing(both[0], both[1], self.seed, pair, views)
         classes = len(self.samples.class_names)
-        share = own.cpu().unsqueeze(1)
+        share = own.unsqueeze(1)
         other = functional.one_hot(self.samples.labels[torch.from_numpy(partners)], classes)
         target = share * functional.one_hot(labels, classes) + (1 - share) * other
         return Batch(mixed, target, labels, *place)

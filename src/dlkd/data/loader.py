@@ -61,9 +61,20 @@ class Steps(Dataset["Batch | UserError"]):
             return error
 
     def loader(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """Batches of the steps ``start`` to ``stop`` − 1, prepared by ``workers`` processes."""
+        """Batches of the steps ``start`` to ``stop`` − 1, prepared by ``workers`` processes.
+
+        Images that an accelerator holds are prepared there, where other processes do not reach them.
+        """
+        pixels = self.family.samples.pixels
+        if isinstance(pixels, ArrayPixels) and pixels.array.device.type != "cpu":
+            workers = 0
         loader = DataLoader(
-            self, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=_pin(workers)
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            pin_memory=_pin(workers),
+            generator=torch.Generator(),  # the default one would be moved on, by a seed that no view needs
         )
         for batch in loader:
             if isinstance(batch, UserError):

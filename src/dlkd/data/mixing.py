@@ -42,19 +42,20 @@ class Mixing:
         """Mix ``images`` with their partners ``other``, both ``[B, channels, H, W]`` fp32.
 
         Returns:
-            The mixed images and λ ``[B]``, the share of each image's own label.
+            The mixed images, and on the CPU λ ``[B]``, the share of each image's own label.
         """
         drawn = betaincinv(self.alpha, self.alpha, draw_uniform(seed, pair, views, Stream.MIX))
         if self.kind == "mixup":
-            own = torch.from_numpy(drawn).to(images)
-            return torch.lerp(other, images, own[:, None, None, None]), own
+            own = torch.from_numpy(drawn).float()
+            return torch.lerp(other, images, own.to(images.device)[:, None, None, None]), own
         height, width = images.shape[-2:]
         side = np.sqrt(1 - drawn)
         inside_rows = _interval(side, height, draw_integer(height, seed, pair, views, Stream.BOX_ROW))
         inside_columns = _interval(side, width, draw_integer(width, seed, pair, views, Stream.BOX_COLUMN))
         box = torch.from_numpy(inside_rows[:, :, None] & inside_columns[:, None, :]).to(images.device)
-        mixed = torch.where(box[:, None], other, images)
-        return mixed, 1 - box.float().mean(dim=(1, 2))
+        area = inside_rows.sum(axis=1) * inside_columns.sum(axis=1)
+        own = torch.from_numpy(1 - area / (height * width)).float()
+        return torch.where(box[:, None], other, images), own
 
     def describe(self) -> dict[str, object]:
         """What the hash of the view family covers."""

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from dlkd.data.augment import CropFlip, ImageTransform, resized_crop_flip
+from dlkd.data.augment import CropFlip, ImageTransform, centre_crop, resized_crop_flip
 from dlkd.data.family import ViewFamily
 from dlkd.data.mixing import Mixing, MixingKind
 from dlkd.data.noise import symmetric_noise
@@ -125,8 +125,9 @@ def load_data(options: DataOptions) -> DataSet:
         raise UserError("expected at least one test image; give a larger --data.test_share or more images")
     if options.per_class is not None:
         train = train.take(_first_of_each_class(train, options.per_class))
-    # Split by the labels as they came: runs with and without noise then train on the same images.
-    rest, chosen = stratified_split(train.labels, options.held_out, options.seed)
+    # Split by the labels as they came: runs with and without noise then train on the same images. From a
+    # stream of its own: with the draws of the noise, wrong labels would gather in the held-out part.
+    rest, chosen = stratified_split(train.labels, options.held_out, (options.seed, 1))
     if options.noise:
         noisy = symmetric_noise(train.labels, len(train.class_names), options.noise, options.seed)
         train = train.relabelled(noisy.labels, noisy.wrong)
@@ -135,6 +136,8 @@ def load_data(options: DataOptions) -> DataSet:
         remarks.append("too few images for a held-out part: nothing can be chosen on this run")
     held_out = train.take(chosen) if len(chosen) else None
     train = train.take(rest)
+    if not len(train):
+        raise UserError("expected at least one training image; give smaller shares, or more images")
     return DataSet(options.name, train, held_out, test, tuple(remarks))
 
 
@@ -165,7 +168,7 @@ def view_family(options: ViewOptions, data: DataSet, seed: int, size: int) -> Vi
     flip = data.name != "digits" if options.flip is None else options.flip
     augment: CropFlip | ImageTransform
     if files:
-        augment = resized_crop_flip(size, scale=1.0 if kind == "none" else options.scale, flip=flip and kind != "none")
+        augment = centre_crop(size) if kind == "none" else resized_crop_flip(size, scale=options.scale, flip=flip)
     elif kind == "none":
         augment = CropFlip(0, False)
     else:

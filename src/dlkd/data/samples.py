@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,23 +81,38 @@ class FilePixels:
         try:
             with Image.open(path) as image:
                 upright: Image.Image = ImageOps.exif_transpose(image)
-                return upright.convert("RGB")
+                return _eight_bits(upright).convert("RGB")
         except FileNotFoundError as error:
             raise UserError(f"expected an image at {path}, but the file is gone") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{path} is damaged or no image ({str(error).splitlines()[0]}); replace or remove it"
-            ) from error
+        except Exception as error:  # every decoder of Pillow fails in its own way: struct.error, EOFError, …
+            raise UserError(f"{path} is damaged or no image ({first_line(error)}); replace or remove it") from error
 
     def digest(self) -> str:
         """sha256 of every file's relative path, size and first 4 KiB: cheap enough for millions of files."""
         h = hashlib.sha256()
         for path in self.paths:
-            with path.open("rb") as file:
-                head = file.read(4096)
-            h.update(f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\0".encode())
-            h.update(head)
+            try:
+                with path.open("rb") as file:
+                    head, size = file.read(4096), os.fstat(file.fileno()).st_size
+            except OSError as error:
+                raise UserError(f"could not read {path}: {error.strerror}; put it back or remove it") from error
+            # As bytes: a name need not be valid UTF-8.
+            h.update(os.fsencode(path.relative_to(self.root).as_posix()) + f"\0{size}\0".encode() + head)
         return h.hexdigest()
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, of no known range")
+    if not image.mode.startswith("I"):
+        return image
+    # 16 bits of grey: Pillow's own conversion turns whatever is above 255 white.
+    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def first_line(error: BaseException) -> str:
+    """The error in one line, for a message to the user."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 Pixels = ArrayPixels | FilePixels
@@ -143,7 +159,7 @@ class Samples:
         return hashlib.sha256(self.pixels.digest().encode() + self.ids.tobytes()).hexdigest()
 
 
-def stratified_split(labels: npt.ArrayLike, share: float, seed: int) -> tuple[Indices, Indices]:
+def stratified_split(labels: npt.ArrayLike, share: float, seed: int | tuple[int, ...]) -> tuple[Indices, Indices]:
     """Sorted indices of the rest and of a seeded held-out part with round(share·n) of each class."""
     if not 0 <= share <= 1:
         raise ValueError(f"expected the held-out share to be in [0, 1], but got {share}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
-import zipfile
+import tarfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dlkd.data.samples import ArrayPixels, FilePixels, Samples
+from dlkd.data.samples import ArrayPixels, FilePixels, Samples, first_line
 from dlkd.errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
@@ -48,7 +50,7 @@ def cifar(name: str, root: Path, download: bool) -> Source:
             # torchvision prints its progress on standard output, which belongs to the results.
             with contextlib.redirect_stdout(io.StringIO()):
                 part = kind(root, train=train, download=download and not (root / kind.base_folder).is_dir())
-        except (RuntimeError, OSError, EOFError) as error:
+        except (RuntimeError, OSError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
             raise UserError(_not_there(name, root, kind.base_folder, download, error)) from error
         pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
         return in_memory(pixels, torch.tensor(part.targets), tuple(part.classes))
@@ -61,24 +63,42 @@ def _not_there(name: str, root: Path, folder: str, download: bool, error: BaseEx
         return f"{root / folder} is incomplete or damaged; delete it, so that it is fetched again"
     if not download:
         return f"expected {name} at {root / folder}, but found none; give --data.root, or --data.download true"
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"could not download {name} to {root} ({reason}); try again, or put {folder} there and give --data.root"
+    return (
+        f"could not download {name} to {root} ({first_line(error)}); "
+        f"try again, or put {folder} there and give --data.root"
+    )
 
 
 def folder(root: Path) -> Source:
-    """An image folder: ``ROOT/CLASS/image``, or ``ROOT/train/CLASS/image`` beside ``test`` or ``val``."""
+    """An image folder: ``ROOT/CLASS/image``, or ``ROOT/train/CLASS/image`` beside ``test`` or ``val``.
+
+    A ``test`` without classes, whose labels nobody gives, is passed over for ``val``. Hidden files are left out.
+    """
     if not root.is_dir():
         raise UserError(f"expected a folder of images at {root}, but there is none; give it as --data.root")
     train = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), None)
     if train is None:
         return Source(_class_folders(root), None)
-    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    test = next((root / name for name in TEST_FOLDERS if _folders(root / name)), None)
     known = _class_folders(train)
     return Source(known, None if test is None else _class_folders(test, known.class_names))
 
 
+def _folders(root: Path) -> tuple[str, ...]:
+    """Names of the folders in ``root``; none where there is no such folder."""
+    if not root.is_dir():
+        return ()
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+
+
+def _images(root: Path) -> list[Path]:
+    """Image files at any depth, sorted; not those of Finder (``._1.png``) and notebooks (``.ipynb_checkpoints``)."""
+    found = (p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+
+
 def _class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Samples:
-    found = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    found = _folders(root)
     names = class_names or found
     if len(names) < 2:
         raise UserError(
@@ -90,49 +110,76 @@ def _class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Sa
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        files = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        files = _images(root / name)
         if not files and class_names is None:
             raise UserError(f"expected images in {root / name}, but found none; remove the folder or fill it")
         paths += files
         labels += [label] * len(files)
-    return Samples(FilePixels(paths, root), torch.tensor(labels), np.arange(len(paths)), names)
+    if not paths:
+        raise UserError(f"expected images in {root}, but found none; remove the folder or fill it")
+    return Samples(FilePixels(paths, root), torch.tensor(labels), np.arange(len(paths), dtype=np.int64), names)
 
 
 def npz(path: Path) -> Source:
     """Arrays in one ``.npz`` file, in the layout of MedMNIST.
 
     ``train_images``, ``train_labels`` and, if there are any, ``test_images``, ``test_labels``: uint8
-    ``[N, H, W]`` or ``[N, H, W, channels]``, labels ``[N]`` or ``[N, 1]``; ``class_names`` is optional.
+    ``[N, H, W]`` or ``[N, H, W, channels]`` of one or three channels, labels ``[N]`` or ``[N, 1]``;
+    ``class_names`` is optional.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"expected an .npz file at {path}, but there is none; give it as --data.root") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged or no plain .npz file of arrays: {str(error).splitlines()[0]}") from error
+    arrays = _arrays(path)
     if missing := {"train_images", "train_labels"} - arrays.keys():
         raise UserError(f"expected {path} to hold {' and '.join(sorted(missing))}, but found {sorted(arrays)}")
-    labels = arrays["train_labels"].reshape(-1)
-    names = arrays.get("class_names", np.arange(int(labels.max(initial=0)) + 1)).astype(str)
+    parts = ["train", "test"] if {"test_images", "test_labels"} <= arrays.keys() else ["train"]
+    checked = {part: _checked(path, part, arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in parts}
+    names = _class_names(path, arrays.get("class_names"), checked["train"][1])
+    try:
+        train, *test = (in_memory(images, labels, names) for images, labels in checked.values())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return Source(train, test[0] if test else None)
 
-    def split(part: str) -> Samples:
-        images, given = arrays[f"{part}_images"], arrays[f"{part}_labels"].reshape(-1)
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or given.dtype.kind not in "iu":
-            raise UserError(
-                f"expected {part}_images in {path} to be uint8 [N, H, W, channels] with whole labels, "
-                f"but found {images.dtype} {list(images.shape)} with {given.dtype}"
-            )
-        if len(images) != len(given):
-            raise UserError(
-                f"expected as many {part}_labels as images in {path}, but found {len(given)}, {len(images)}"
-            )
-        pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images).permute(0, 3, 1, 2)
-        return in_memory(pixels, torch.from_numpy(given.astype(np.int64)), tuple(names.tolist()))
 
-    return Source(split("train"), split("test") if {"test_images", "test_labels"} <= arrays.keys() else None)
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array without a name")
+        with file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"expected an .npz file at {path}, but there is none; give it as --data.root") from error
+    except Exception as error:  # numpy, zipfile and zlib each have errors of their own
+        raise UserError(f"{path} is damaged or no plain .npz file of arrays: {first_line(error)}") from error
+
+
+def _checked(path: Path, part: str, images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Images ``[N, channels, H, W]`` and labels ``[N]`` of one part."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"expected {part}_images in {path} to be uint8 [N, H, W] or [N, H, W, 1 or 3] with whole labels, "
+            f"but found {images.dtype} {list(images.shape)} with {labels.dtype}"
+        )
+    if len(images) != labels.size:
+        raise UserError(f"expected as many {part}_labels as images in {path}, but found {labels.size}, {len(images)}")
+    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels.reshape(-1).astype(np.int64))
+
+
+def _class_names(path: Path, given: npt.NDArray[Any] | None, labels: Tensor) -> tuple[str, ...]:
+    if given is not None:
+        names = tuple(str(name) for name in given.reshape(-1).tolist())
+    else:
+        highest = max(labels.tolist(), default=-1)
+        if highest >= max(1000, len(labels)):
+            raise UserError(f"expected labels in {path} that count the classes from 0, but found {highest}")
+        names = tuple(str(c) for c in range(highest + 1))
+    if len(names) < 2:
+        raise UserError(f"expected at least two classes in {path}, but found {len(names)}")
+    return names
 
 
 def in_memory(pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Samples:
     """Samples out of uint8 ``[N, channels, H, W]`` and labels ``[N]``."""
-    return Samples(ArrayPixels(pixels), labels.long(), np.arange(labels.numel()), class_names)
+    return Samples(ArrayPixels(pixels), labels.long(), np.arange(labels.numel(), dtype=np.int64), class_names)

@@ -44,7 +44,7 @@ class ProbeSpec:
         """As ``global-0.3``, ``global-0.3-random7``, ``layer-0.1-bn.batch``: only what departs from the default."""
         choice = f"-random{self.seed}" if self.criterion == "random" else ""
         norm = "" if self.norm == "eval" else f"-bn.{self.norm}"
-        return f"{self.scope}-{self.sparsity:g}{choice}{norm}"
+        return f"{self.scope}-{self.sparsity:.12g}{choice}{norm}"
 
     def make(self, teacher: nn.Module, batches: Iterable[Tensor] | None = None) -> nn.Module:
         """Prune a copy of ``teacher``, then give it its normalisation statistics.
@@ -68,7 +68,7 @@ class ProbeSpec:
 
 def column_name(probe: str, temperature: float) -> str:
     """Name of the column of distances of a probe at a temperature τ_d, as ``global-0.3/l2/tau1``."""
-    return f"{probe}/l2/tau{temperature:g}"
+    return f"{probe}/l2/tau{temperature:.12g}"
 
 
 def mean_distance(columns: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:

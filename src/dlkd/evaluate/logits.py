@@ -14,7 +14,7 @@ from dlkd.data import Samples, plain_batches
 def logits_of(
     model: nn.Module, samples: Samples, input_format: Callable[[Tensor], Tensor], size: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Logits ``[N, C]`` in eval mode and the labels ``[N]``, both on the CPU; the model's mode is put back.
+    """Logits ``[N, C]`` in eval mode and the labels ``[N]``, both on the CPU; every module's mode is put back.
 
     Args:
         model: images → logits, on any device.
@@ -23,11 +23,15 @@ def logits_of(
         size: side in pixels of images that come from files.
     """
     device = next(model.parameters()).device
-    training = model.training
+    awake = [module for module in model.modules() if module.training]
     model.eval()
     logits, labels = [], []
-    for images, given in plain_batches(samples, size=size):
-        logits.append(model(input_format(images.to(device))).float().cpu())
-        labels.append(given)
-    model.train(training)
+    try:
+        for images, given in plain_batches(samples, size=size):
+            logits.append(model(input_format(images.to(device))).float().cpu())
+            labels.append(given)
+    finally:
+        # One by one: parts may have been frozen in eval mode within a model that trains.
+        for module in awake:
+            module.training = True
     return torch.cat(logits), torch.cat(labels)

@@ -17,6 +17,9 @@ from dlkd.data import Samples
 from dlkd.train.session import Session
 from dlkd.train.teach import label_digest
 
+CONFIG = "config.yaml"
+"""Every option of a run, in its folder; written last of what is there before the first step."""
+
 
 def plain(value: Any) -> Any:
     """Options as JSON and YAML values."""

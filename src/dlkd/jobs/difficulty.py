@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dlkd.data import DataOptions, FilePixels, Samples, ViewOptions, load_data, plain_batches, view_family
-from dlkd.difficulty import DifficultyLevel, probe_distance
+from dlkd.data import (
+    DataOptions,
+    FilePixels,
+    Samples,
+    ViewFamily,
+    ViewOptions,
+    load_data,
+    plain_batches,
+    view_family,
+)
+from dlkd.difficulty import DifficultyLevel
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
-from dlkd.jobs.evaluate import pick_device
+from dlkd.jobs.evaluate import check_new_file, pick_device
 from dlkd.report import Page, Picture, pictures
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
-from dlkd.train.teach import Teaching, load_teacher, make_teaching
+from dlkd.train.teach import Teaching, check_distances, image_side, load_teacher, make_teaching
+
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -56,10 +68,8 @@ class DifficultyOptions:
         """Raise UserError where a value makes no sense."""
         if self.out.suffix not in (".csv", ".parquet"):
             raise UserError(f"expected --out to end with .csv or .parquet, but got {self.out}")
-        if self.out.exists() and not self.overwrite:
-            raise UserError(f"{self.out} is there already; give --overwrite to replace it, or another --out")
-        if not self.out.parent.is_dir():
-            raise UserError(f"expected the folder of --out {self.out} to exist; make it first")
+        for path in (self.out, self.out.with_suffix(".html")):
+            check_new_file(path, overwrite=self.overwrite)
         if self.augmented < 0 or self.seed < 0:
             raise UserError("expected --augmented and --seed to be at least 0")
         if self.augmented and self.split != "train":
@@ -82,7 +92,7 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
     if samples is None:
         raise UserError("there are no held-out images; give --data.held_out a share above 0")
     loaded = load_teacher(options.teacher, data, samples.pixels.channels)
-    size = options.data.image_size or loaded.input_format.resolution or 224
+    size = image_side(options.data, loaded) or 224
     teaching = make_teaching(
         options.teacher, options.probe, EngineOptions(), data, loaded, size=size, with_probes=True, device=device
     )
@@ -90,16 +100,9 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
         print(f"note: {remark}")
     if options.augmented:
         family = view_family(options.views, data, options.seed, size)
-        positions = np.arange(len(samples))
-        views = [
-            torch.cat(
-                [family.batch(p, np.full_like(p, v)).images for p in np.array_split(positions, -(-len(samples) // 256))]
-            )
-            for v in range(options.augmented)
-        ]
-        asked = [_ask(teaching, v.split(256), device, options) for v in views]
+        asked = [_ask(teaching, _views(family, v), samples, device, options) for v in range(options.augmented)]
     else:
-        asked = [_ask(teaching, (x for x, _ in plain_batches(samples, size=size)), device, options)]
+        asked = [_ask(teaching, (x for x, _ in plain_batches(samples, size=size)), samples, device, options)]
     columns = _columns(samples, asked)
     _write(options.out, columns)
     if page:
@@ -108,22 +111,30 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
     return columns
 
 
-class _Asked(dict[str, Tensor]):
+def _views(family: ViewFamily, view: int) -> Iterator[Tensor]:
+    """All images of one view number, in the order of the samples."""
+    positions = np.arange(len(family.samples))
+    for part in np.split(positions, range(BATCH, len(positions), BATCH)):
+        yield family.batch(part, np.full_like(part, view)).images
+
+
+def _ask(
+    teaching: Teaching, batches: Iterable[Tensor], samples: Samples, device: torch.device, options: DifficultyOptions
+) -> dict[str, Tensor]:
     """Teacher's and probe's answers, ``[N]`` each."""
-
-
-def _ask(teaching: Teaching, batches: Any, device: torch.device, options: DifficultyOptions) -> _Asked:
     rows: list[tuple[Tensor, ...]] = []
     for images in batches:
         out = teaching.teacher(images.to(device))
-        each = [probe_distance(out.logits, p, temperature=options.distance_temperature) for p in out.probe_logits]
         confidence, label = torch.softmax(out.logits, dim=1).max(dim=1)
-        rows.append((torch.stack(each).mean(0), label, out.probe_logits[0].argmax(1), confidence))
+        distance = out.distance(options.distance_temperature)
+        rows.append((distance, label, out.probe_logits[0].argmax(dim=1), confidence))
     names = ("distance", "teacher_label", "probe_label", "teacher_confidence")
-    return _Asked({n: torch.cat([r[k] for r in rows]).cpu() for k, n in enumerate(names)})
+    found = {name: torch.cat([row[k] for row in rows]).cpu() for k, name in enumerate(names)}
+    check_distances(found["distance"], samples.ids)
+    return found
 
 
-def _columns(samples: Samples, asked: list[_Asked]) -> dict[str, np.ndarray]:
+def _columns(samples: Samples, asked: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
     distance = torch.stack([a["distance"] for a in asked])
     level = DifficultyLevel()
     level.calibrate(distance.flatten())

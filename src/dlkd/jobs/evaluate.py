@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 
 from dlkd.data import DataOptions, load_data
 from dlkd.errors import UserError
 from dlkd.evaluate import figures, logits_of
 from dlkd.files import write_json
-from dlkd.jobs.card import machine
+from dlkd.jobs.card import CONFIG, machine
 from dlkd.models import load_model
+from dlkd.train.teach import image_side
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class EvaluateOptions:
         split: which images.
         device: auto, cpu, cuda, cuda:1, mps.
         out: write the figures to this JSON file as well.
-        data: images and labels; those of the run have to be stated again.
+        overwrite: replace an earlier file.
+        data: images and labels; where none of these options is given, those of the run folder in weights.
     """
 
     weights: Path
@@ -34,7 +38,15 @@ class EvaluateOptions:
     split: Literal["test", "held_out", "train"] = "test"
     device: str = "auto"
     out: Path | None = None
+    overwrite: bool = False
     data: DataOptions = field(default_factory=DataOptions)
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if self.out is not None:
+            check_new_file(self.out, overwrite=self.overwrite)
+        if not self.weights.exists():
+            raise UserError(f"expected weights at {self.weights}, but there is nothing")
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -43,17 +55,23 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises:
         UserError: weights or data that are missing or do not fit.
     """
-    data = load_data(options.data)
+    options.check()
+    device = pick_device(options.device)
+    asked = options.data
+    if asked == DataOptions() and (options.weights / CONFIG).is_file():
+        asked = data_of_run(options.weights)
+        print(f"note: images and labels are those of {options.weights / CONFIG}")
+    data = load_data(asked)
     samples = {"test": data.test, "held_out": data.held_out, "train": data.train}[options.split]
     if samples is None:
         raise UserError("there are no held-out images; give --data.held_out a share above 0")
     try:
         loaded = load_model(options.name, options.weights, len(samples.class_names), channels=samples.pixels.channels)
     except ValueError as error:
-        raise UserError(str(error)) from error
-    known: Any = loaded.card.get("image_size")
-    size = options.data.image_size or (known if isinstance(known, int) else None) or loaded.input_format.resolution
-    logits, labels = logits_of(loaded.module.to(pick_device(options.device)), samples, loaded.input_format, size)
+        # Models are told of as teachers; here there is just one.
+        raise UserError(str(error).replace("--teacher.", "--")) from error
+    size = image_side(asked, loaded)
+    logits, labels = logits_of(loaded.module.to(device), samples, loaded.input_format, size)
     found = {"split": options.split, "images": len(labels), **figures(logits, labels), **machine()}
     if options.out is not None:
         write_json(options.out, found)
@@ -61,6 +79,27 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         if isinstance(value, int | float):
             print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
     return found
+
+
+def data_of_run(folder: Path) -> DataOptions:
+    """The images and labels that the run in ``folder`` was told to use."""
+    file = folder / CONFIG
+    try:
+        values = yaml.safe_load(file.read_text())["data"]
+        return dataclasses.replace(DataOptions(**values), root=Path(values["root"]))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} is damaged ({reason}); state the --data options") from error
+
+
+def check_new_file(path: Path, *, overwrite: bool) -> None:
+    """Say before hours of work why ``path`` cannot be written."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} is there already; give --overwrite to replace it, or another --out")
+    if path.is_dir():
+        raise UserError(f"expected --out to be a file, but {path} is a folder")
+    if not path.parent.is_dir():
+        raise UserError(f"expected the folder of --out {path} to exist; make it first")
 
 
 def pick_device(device: str) -> torch.device:

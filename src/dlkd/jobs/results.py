@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from dlkd.data import FilePixels
+from dlkd.errors import UserError
 from dlkd.evaluate import agreement, by_level, figures, logits_of, reliability
 from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine, trained_on
@@ -17,6 +19,7 @@ from dlkd.train.session import Session
 def finish(session: Session, command: str) -> dict[str, Any]:
     """Write ``student.safetensors``, ``results.json`` and ``report.html``; returns the results."""
     data, student = session.data, session.evaluated()
+    pixels = data.train.pixels
     results: dict[str, Any] = {
         "command": command,
         "method": {"name": session.method_name, **session.method_settings},
@@ -33,6 +36,10 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         logits, labels = logits_of(student, data.held_out, session.input_format, session.size)
         results["held_out"] = figures(logits, labels)
     logits, labels = logits_of(student, data.test, session.input_format, session.size)
+    if not bool(logits.isfinite().all()):
+        raise UserError(
+            "the trained student's logits are not finite on test images; start anew with a lower --optim.lr"
+        )
     results["test"] = figures(logits, labels)
     results["reliability"] = [r._asdict() for r in reliability(logits, labels)]
     difficulty: dict[str, Any] | None = None
@@ -43,13 +50,13 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         student.state_dict(),
         name=session.model.name,
         num_classes=len(data.train.class_names),
-        channels=data.train.pixels.channels,
+        channels=pixels.channels,
         input_format=session.input_format,
         class_names=data.train.class_names,
         card={
             "trained_on": trained_on(session),
             "class_names": list(data.train.class_names),
-            "image_size": session.size,
+            "image_size": session.size if isinstance(pixels, FilePixels) else max(pixels.array.shape[-2:]),
             "test_accuracy": results["test"]["accuracy"],
         },
     )
@@ -77,7 +84,7 @@ def _against_teacher(
     results["agreement"] = agreement(logits, lesson.logits)
     if session.level is None or not session.level.calibrated:
         return None
-    distance = session.distance(lesson)
+    distance = session.distance(lesson, session.data.test.ids)
     level = session.level(distance.to(session.fabric.device)).cpu()
     results["by_level"] = by_level(logits, labels, level, lesson.logits)
     mapping = getattr(session.method.temperature, "mapping", None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +14,14 @@ from rich.console import Console
 
 from dlkd.errors import UserError
 from dlkd.files import MARKER, check_run_folder, new_run_folder, write_atomic
-from dlkd.jobs.card import plain, run_card
+from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
-from dlkd.preflight import preflight
-from dlkd.train.checkpoint import clean_temporaries, load_checkpoint
+from dlkd.preflight import Preflight, preflight
+from dlkd.train.checkpoint import CURRENT, clean_temporaries
 from dlkd.train.fit import fit
 from dlkd.train.options import DistillOptions, RunOptions
-from dlkd.train.session import Session, calibrate, make_session
+from dlkd.train.session import Session, make_session
 
-CONFIG = "config.yaml"
 RESULTS = "results.json"
 
 
@@ -27,34 +29,57 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     """Train or distil as ``options`` say; returns the content of ``results.json``.
 
     Raises:
-        UserError: whatever the user can mend, in one line.
+        UserError: whatever the user can mend, in one line. Before the first checkpoint, no folder is left behind.
         Interrupted: the run was told to stop and can be resumed.
     """
     options.check()
+    command = "distill" if isinstance(options, DistillOptions) else "train"
     folder = options.out
     if options.resume:
-        if not (folder / MARKER).is_file():
-            raise UserError(f"expected a run to resume at --out {folder}, but there is none; leave --resume out")
+        _check_same_options(options, resumable_config(folder, command))
         if (folder / RESULTS).is_file():
             print(f"{folder} is finished; see {folder / RESULTS}")
-            return dict(json.loads((folder / RESULTS).read_text()))
-    else:
-        check_run_folder(folder, overwrite=options.overwrite)
-    session = make_session(options, quiet=quiet)
-    command = "distill" if isinstance(options, DistillOptions) else "train"
-    if options.resume:
+            return _read_json(folder / RESULTS)
+        session = make_session(options, quiet=quiet)
         clean_temporaries(folder)
         _check_unchanged(session, command)
-    else:
-        _start(session, command)
-    if isinstance(options, DistillOptions) and load_checkpoint(folder) is None:
-        session.say("calibrating the difficulty level on training views …") if session.level else None
-        calibrate(session, options)
-    fit(session)
+        fit(session)
+        return finish(session, command)
+    check_run_folder(folder, overwrite=options.overwrite)
+    session = make_session(options, quiet=quiet)
+    found = _look(session)
+    new_run_folder(
+        folder, overwrite=options.overwrite, card={**run_card(session, command), "preflight": found.to_dict()}
+    )
+    try:
+        _save_labels(session)
+        write_atomic(folder / CONFIG, config_text(options))
+        fit(session)
+    except UserError:
+        # There is nothing to go on with, and the same command should work once the cause is mended.
+        if not (folder / CURRENT).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return finish(session, command)
 
 
-def _start(session: Session, command: str) -> None:
+def resumable_config(folder: Path, command: str) -> Path:
+    """The options of the run in ``folder``.
+
+    Raises:
+        UserError: there is no run of ``command`` that can be gone on with.
+    """
+    if not (folder / MARKER).is_file():
+        raise UserError(f"expected a run to resume at --out {folder}, but there is none; leave --resume out")
+    found = _read_json(folder / MARKER).get("command")
+    if found != command:
+        raise UserError(f"{folder} is a run of dlkd {found}, not of dlkd {command}; give another --out")
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"the run in {folder} was stopped before it began; start it anew with --overwrite")
+    return folder / CONFIG
+
+
+def _look(session: Session) -> Preflight:
     options = session.options
     for remark in session.remarks:
         session.say(f"note: {remark}")
@@ -64,11 +89,7 @@ def _start(session: Session, command: str) -> None:
     if found.stops and not options.force:
         reasons = "; ".join(f"{f.what}: {f.value}, {f.advice}" for f in found.stops)
         raise UserError(f"the preflight says stop ({reasons}); give --force to go on all the same")
-    new_run_folder(
-        options.out, overwrite=options.overwrite, card={**run_card(session, command), "preflight": found.to_dict()}
-    )
-    write_atomic(options.out / CONFIG, config_text(options))
-    _save_labels(session)
+    return found
 
 
 def config_text(options: RunOptions) -> str:
@@ -84,12 +105,34 @@ def _save_labels(session: Session) -> None:
     arrays: dict[str, Any] = {f"{name}_ids": s.ids for name, s in parts.items()}
     arrays |= {f"{name}_labels": s.labels.numpy() for name, s in parts.items()}
     arrays |= {f"{name}_wrong": s.wrong for name, s in parts.items() if s.wrong is not None}
-    np.savez_compressed(session.folder / "labels.npz", **arrays)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(session.folder / "labels.npz", buffer.getvalue())
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
+
+
+def _check_same_options(options: RunOptions, config: Path) -> None:
+    """A run is resumed with its own settings; another value is a mistake."""
+    before, now = yaml.safe_load(config.read_text()), yaml.safe_load(config_text(options))
+    for key in _differences(before, now):
+        raise UserError(f"a run is resumed with its own settings, but --{key} is another now; start a new run for that")
+
+
+def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in {**a, **b} for d in _differences(a.get(k), b.get(k), f"{prefix}.{k}" if prefix else str(k))]
+    return [] if a == b else [prefix]
 
 
 def _check_unchanged(session: Session, command: str) -> None:
     """A resumed run must go on with the data and teacher that it began with."""
-    before = json.loads((session.folder / MARKER).read_text())
+    before = _read_json(session.folder / MARKER)
     now = json.loads(json.dumps(run_card(session, command)))
     for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views")):
         if before["data"][key] != now["data"][key]:

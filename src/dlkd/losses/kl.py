@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlkd.losses.precision import frozen, full_precision, no_autocast
-from dlkd.losses.temperature import Temperature, temperature_pair
+from dlkd.losses.temperature import Temperature, Temperatures, temperature_pair
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature) -> Tensor:
@@ -46,8 +46,11 @@ def kd_loss(
     """T²·KL(softmax(z_t/T) || softmax(z_s/T)), summed over classes, averaged over samples.
 
     The factor T² keeps the size of the gradient when T changes (Hinton et al. 2015, section 2).
-    Arguments and errors are those of :func:`kl_divergence`; ``reduction="none"`` returns ``[B]``.
+    Arguments and errors are those of :func:`kl_divergence`, but a pair of temperatures is refused: it has
+    no one T². ``reduction="none"`` returns ``[B]``.
     """
+    if isinstance(temperature, Temperatures):
+        raise ValueError("expected one temperature for teacher and student, but got a pair; use kl_divergence")
     if reduction not in ("mean", "none"):
         raise ValueError(f"expected reduction to be 'mean' or 'none', but got {reduction!r}")
     divergence = kl_divergence(student_logits, teacher_logits, temperature)

@@ -101,7 +101,7 @@ class Composition(nn.Module):
         scale: s_i = T_t,i·T_s,i (``per_sample``; T² for equal temperatures), its mean over the reference
             (``mean``), or 1 (``none``).
         label: the label term, per sample.
-        label_weight, kd_weight: w_label and w_kd, finite and not negative.
+        label_weight, kd_weight: w_label and w_kd, finite and not negative, one of them above 0.
     """
 
     def __init__(
@@ -122,6 +122,8 @@ class Composition(nn.Module):
         for name, value in (("ce_weight", label_weight), ("kd_weight", kd_weight)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"expected {name} to be finite and at least 0, but got {value}")
+        if label_weight == 0 and (kd_weight == 0 or temperature is None):
+            raise ValueError("expected ce_weight or kd_weight above 0, else there is nothing to learn from")
         self.temperature, self.divergence, self.transform = temperature, divergence, transform
         self.weight, self.scale, self.label = weight, scale, label
         self.label_weight, self.kd_weight = label_weight, kd_weight

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dlkd.data import FilePixels, Samples, plain_batches
+from dlkd.data import Batch, FilePixels, Samples, plain_batches
 from dlkd.difficulty import probe_distance
 from dlkd.errors import UserError
 from dlkd.evaluate import accuracy
@@ -46,7 +50,7 @@ def preflight(session: Session) -> Preflight:
     shape = list(batch.images.shape)
     findings.append(Finding("one batch", f"{shape}, values {low:.3f} to {high:.3f} (expected within [0, 1])"))
     figures: dict[str, Any] = {"batch_shape": shape, "chance": 100 / classes}
-    _check_model(session.module, session.input_format(batch.images), classes, "student")
+    _check_student(session, batch.images, classes)
     if session.teaching is not None:
         found = _teacher(session, findings)
         figures |= found
@@ -64,19 +68,28 @@ def _names(names: tuple[str, ...], shown: int = 4) -> str:
     return ", ".join(names) if len(names) <= 2 * shown else f"{', '.join(names[:shown])} … {', '.join(names[-2:])}"
 
 
-def _check_model(model: nn.Module, inputs: Tensor, classes: int, who: str) -> None:
+def _check_student(session: Session, images: Tensor, classes: int) -> None:
+    model = session.module
     training = model.training
-    try:
-        with torch.no_grad():
-            logits = model.eval()(inputs)
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the {who} does not take images of {list(inputs.shape[1:])}: {reason}") from error
-    finally:
-        model.train(training)
-    if not isinstance(logits, Tensor) or logits.shape != (inputs.shape[0], classes):
+    images = images[: session.options.optim.batch_size]
+    with _shown("student", images), torch.no_grad():
+        try:
+            logits = model.eval()(session.input_format(images))
+        finally:
+            model.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (images.shape[0], classes):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"expected the {who} to return logits [{inputs.shape[0]}, {classes}], but got {found}")
+        raise UserError(f"expected the student to return logits [{images.shape[0]}, {classes}], but got {found}")
+
+
+@contextlib.contextmanager
+def _shown(who: str, images: Tensor) -> Iterator[None]:
+    """Whatever a forward raises becomes one line: it may be the user's own code."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the {who} does not take images of {list(images.shape[1:])}: {reason}") from error
 
 
 def _teacher(session: Session, findings: list[Finding]) -> dict[str, Any]:
@@ -90,9 +103,7 @@ def _teacher(session: Session, findings: list[Finding]) -> dict[str, Any]:
             f"expected the teacher to return {classes} logits, one a class, but got {list(teacher_logits.shape[1:])}"
         )
     own: Any = teaching.loaded.card.get("class_names")
-    if isinstance(own, list) and tuple(own) != session.data.train.class_names:
-        differ = next(k for k, (a, b) in enumerate(zip(own, session.data.train.class_names, strict=False)) if a != b)
-        advice = f"class {differ} is {own[differ]!r} for it, but {session.data.train.class_names[differ]!r} here"
+    if isinstance(own, list) and (advice := _difference(own, session.data.train.class_names)):
         findings.append(Finding("the teacher's classes", "in another order, or others", "stop", advice))
     right = accuracy(teacher_logits, labels)
     # A perfect teacher cannot agree with labels that were made wrong on purpose.
@@ -116,14 +127,23 @@ def _teacher(session: Session, findings: list[Finding]) -> dict[str, Any]:
     return found
 
 
+def _difference(own: list[Any], here: tuple[str, ...]) -> str:
+    """The first class that teacher and data do not call the same; empty where there is none."""
+    for k, (a, b) in enumerate(itertools.zip_longest(own, here)):
+        if a != b:
+            return f"class {k} is {a!r} for it, but {b!r} here"
+    return ""
+
+
 def _judged_on(session: Session) -> tuple[Samples, str]:
     """Held-out images where there are such, never the test images; and whether the teacher has seen them."""
     assert session.teaching is not None
     held = session.data.held_out
     seen = session.teaching.seen
     samples = session.data.train if held is None else held
-    step = max(1, len(samples) // IMAGES)
-    chosen = torch.arange(0, len(samples), step)[:IMAGES].numpy()
+    # Evenly over all of them: a folder of images is in the order of its classes.
+    count = min(len(samples), IMAGES)
+    chosen = np.arange(count) * len(samples) // count
     known = {
         "none": "new to the teacher",
         "train": "seen by the teacher",
@@ -140,11 +160,8 @@ def _ask(session: Session, samples: Samples) -> tuple[Tensor, list[Tensor], Tens
     labels: list[Tensor] = []
     for images, given in plain_batches(samples, size=session.size):
         inputs = images.to(session.fabric.device)
-        try:
+        with _shown("teacher", inputs):
             out = session.teaching.teacher(inputs)
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"the teacher does not take images of {list(inputs.shape[1:])}: {reason}") from error
         if not bool(out.logits.isfinite().all()):
             row = int((~out.logits.isfinite().all(dim=1)).nonzero()[0])
             at = samples.ids[sum(len(x) for x in labels) + row]
@@ -186,9 +203,10 @@ def _probes(
     return {"probe_accuracy": accuracies, "distance_quantiles": quantiles}
 
 
-def _cost(session: Session, batch: Any, findings: list[Finding]) -> dict[str, Any]:
-    """Time two steps of a copy of the student; the teacher's share is timed unless a store replaces it."""
-    device = session.fabric.device
+def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, Any]:
+    """Time a step of a copy of the student, and the teacher's share of it though a store may know that already."""
+    device, optim = session.fabric.device, session.options.optim
+    batch = Batch(*(x[: optim.batch_size] for x in batch))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     student = copy.deepcopy(session.module).train()
@@ -205,7 +223,8 @@ def _cost(session: Session, batch: Any, findings: list[Finding]) -> dict[str, An
     step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    seconds = (time.perf_counter() - started) * session.options.epochs * session.steps.per_epoch
+    seconds = time.perf_counter() - started
+    seconds *= optim.accumulate * session.options.epochs * session.steps.per_epoch
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes()
     findings.append(Finding("estimate", f"{_duration(seconds)} on {device}, {memory / 2**30:.1f} GB of memory"))
     if isinstance(session.data.train.pixels, FilePixels):

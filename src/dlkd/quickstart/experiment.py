@@ -62,8 +62,8 @@ class Quickstart:
         for name in ("seeds", "epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"expected --{name} to be at least 1, but got {getattr(self, name)}")
-        if self.seed < 0:
-            raise UserError(f"expected --seed to be at least 0, but got {self.seed}")
+        if not 0 <= self.seed <= 2**63 - self.seeds:
+            raise UserError(f"expected --seed to be at least 0 and below 2^63, but got {self.seed}")
         if not 0 < self.noise <= 1:
             raise UserError(f"expected --noise to be in (0, 1], but got {self.noise}")
         if not 0 <= self.sparsity < 1:
@@ -86,7 +86,7 @@ def run(options: Quickstart) -> dict[str, Any]:
     card: dict[str, Any] = {"command": "quickstart", "settings": plain(options), **machine()}
     new_run_folder(options.out, overwrite=options.overwrite, card=card)
     started = time.monotonic()
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     rows: list[dict[str, Any]] = []
     seeds = range(options.seed, options.seed + options.seeds)
 

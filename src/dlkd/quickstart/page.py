@@ -23,10 +23,10 @@ def render(results: dict[str, Any], scores: dict[str, dict[str, np.ndarray]], gi
         given: the training images with their labels as given.
     """
     table = results["summary"]["table"]
-    names = [f"{row['method']}\n({row['teacher']})" for row in table]
-    bars = pictures.bars(names, [row["mean"] for row in table], [row["sd"] or 0.0 for row in table])
+    names = [r["method"] if r["teacher"] == "none" else f"{r['method']}, {r['teacher']}" for r in table]
+    means = pictures.means(names, [row["mean"] for row in table], [row["sd"] or 0.0 for row in table])
     shown = [
-        Picture("Test accuracy", bars, "Mean ± one standard deviation over seeds."),
+        Picture("Test accuracy", means, "Mean ± one standard deviation over seeds."),
         Picture("Calibration", pictures.reliability_diagram(_reliability(results["rows"])), "All seeds together."),
     ]
     for teacher, columns in scores.items():
@@ -57,19 +57,33 @@ def _of_teacher(
     chosen = [*order[:8], *order[-8:]]
     captions = [
         f"given {columns['given_label'][i]}, teacher {columns['teacher_label'][i]}\n"
-        f"probe {columns['probe_label'][i]}, d {distance[i]:.3f}"
+        f"probe {columns['probe_label'][i]}, d {distance[i]:.2g}"
         for i in chosen
     ]
     assert isinstance(given.pixels, ArrayPixels)
     images = [given.pixels.array[int(i), 0].numpy() / 255 for i in chosen]
     reference = np.quantile(distance, np.linspace(0, 1, 257))
     return [
-        Picture(f"Difficulty, {teacher} teacher", pictures.difficulty(distance, reference, temperature)),
-        Picture(f"Labels by difficulty, {teacher} teacher", pictures.accuracy_by_level(_labels(columns, given), "%")),
         Picture(
-            f"Students by difficulty, {teacher} teacher", pictures.accuracy_by_level(by_level), "All seeds together."
+            f"Difficulty, {teacher} teacher",
+            pictures.difficulty(distance, reference, temperature),
+            "The training images, without augmentation, and the temperature of DLKD by rank among them.",
         ),
-        Picture(f"Easiest and hardest images, {teacher} teacher", pictures.gallery(images, captions)),
+        Picture(
+            f"Labels by difficulty, {teacher} teacher",
+            pictures.accuracy_by_level(_labels(columns, given), "%"),
+            "The training images; the teacher has seen all of them.",
+        ),
+        Picture(
+            f"Students by difficulty, {teacher} teacher",
+            pictures.accuracy_by_level(by_level),
+            "Test images, all seeds together.",
+        ),
+        Picture(
+            f"Easiest and hardest images, {teacher} teacher",
+            pictures.gallery(images, captions),
+            "First row: the smallest distances d between teacher and probe; second row: the largest.",
+        ),
     ]
 
 

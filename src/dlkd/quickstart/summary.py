@@ -59,7 +59,9 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     ]
     for c in summary["comparisons"]:
         verdict = (
-            "larger than its spread over seeds (one sd of the paired differences; not a significance test)"
+            "one seed, which can show no difference"
+            if c["sd"] is None
+            else "larger than its spread over seeds (one sd of the paired differences; not a significance test)"
             if c["exceeds_spread"]
             else "no difference: within the spread over seeds"
         )
@@ -69,7 +71,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
 
 def spread(mean: float, sd: float | None, sign: str = "") -> str:
     """``mean ± sd``, or the mean alone where one seed has no spread."""
-    return f"{mean:{sign}.2f}" + ("" if sd is None else f" ± {sd:.2f}")
+    return f"{mean:{sign}.2f}".replace("-", "−") + ("" if sd is None else f" ± {sd:.2f}")
 
 
 def _sd(values: list[float]) -> float | None:

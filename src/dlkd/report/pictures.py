@@ -12,109 +12,161 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
+
+from dlkd.report.page import DENSITY
+
+WIDE, NARROW = 10.0, 4.85
+"""Inches; two narrow pictures are as wide as a wide one."""
+MANY_EPOCHS = 30
+CAPTION = 22
+"""Characters of a line over an image of the gallery; more would run into its neighbour."""
 
 
 def png(figure: Any) -> str:
     """Close a figure and encode it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=96 * DENSITY)
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def bars(names: Sequence[str], means: Sequence[float], spreads: Sequence[float]) -> str:
-    """Means with their spread."""
-    figure, axes = plt.subplots(figsize=(9, 3.5), layout="constrained")
-    axes.bar(names, means, yerr=spreads, capsize=4)
-    axes.set(ylabel="test accuracy, %", ylim=(max(0, min(means) - 10), 100))
-    axes.tick_params(axis="x", labelsize=8)
+def means(names: Sequence[str], values: Sequence[float], spreads: Sequence[float]) -> str:
+    """Means with their spread, from above to below. Points: bars would have to begin at zero."""
+    figure, axes = plt.subplots(figsize=(NARROW, 1 + 0.42 * len(names)), layout="constrained")
+    rows = np.arange(len(names))
+    axes.errorbar(values, rows, xerr=spreads, fmt="o", capsize=4)
+    for row, value in zip(rows, values, strict=True):
+        axes.annotate(f"{value:.1f}", (value, row), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_yticks(rows, names, fontsize=9, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.7)
+    axes.margins(x=0.1)
+    axes.set_xlabel("test accuracy, %")
+    axes.grid(axis="x", color="0.9")
     return png(figure)
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> str:
     """Loss and accuracy over the epochs."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDE, 3.2), layout="constrained")
     epochs = [row["epoch"] for row in history]
+    # A single epoch is a point: a line through it alone shows nothing.
+    style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(history) < MANY_EPOCHS else {}
     for name in ("loss", "ce", "kd"):
         if any(row[name] for row in history):
-            left.plot(epochs, [row[name] for row in history], label={"ce": "CE", "kd": "KD term"}.get(name, name))
-    left.set(xlabel="epoch", yscale="log")
-    left.legend()
-    right.plot(epochs, [row["accuracy"] for row in history], label="training views, labels as given")
+            left.plot(
+                epochs, [row[name] for row in history], label={"ce": "CE", "kd": "KD term"}.get(name, name), **style
+            )
+    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    if left.lines:
+        left.legend(fontsize=8)
+    right.plot(epochs, [row["accuracy"] for row in history], label="training views, labels as given", **style)
     held = [(row["epoch"], row["held_out_accuracy"]) for row in history if row.get("held_out_accuracy") is not None]
     if held:
-        right.plot(*zip(*held, strict=True), label="held-out images, labels as given")
+        right.plot(*zip(*held, strict=True), label="held-out images, labels as given", **style)
     if any(row["agreement"] for row in history):
-        right.plot(epochs, [row["agreement"] for row in history], "--", label="agreement with the teacher")
-    right.set(xlabel="epoch", ylabel="%", ylim=(0, 100))
+        right.plot(epochs, [row["agreement"] for row in history], "--", label="agreement with the teacher", **style)
+    right.set(xlabel="epoch", ylabel="%", ylim=(0, 102))
     right.legend(fontsize=8)
+    for axes in (left, right):
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return png(figure)
 
 
 def reliability_diagram(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Accuracy against confidence, one line for each model; the diagonal is perfect calibration."""
-    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(NARROW, 3.6 + 0.2 * ((len(runs) + 1) // 2)), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for name, bins in runs.items():
         axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o-", markersize=3, label=name)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(fontsize=8)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return png(figure)
 
 
 def difficulty(distance: ArrayLike, reference: ArrayLike, temperature: ArrayLike | None) -> str:
-    """Histogram of the distance, and the temperature that each distance gets."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
-    left.hist(np.asarray(distance), bins=50)
-    left.set(xlabel="distance of teacher and probe", ylabel="images", yscale="log")
-    quantiles = np.asarray(reference)
+    """Histogram of the distance, and the level or temperature that each distance gets.
+
+    Args:
+        distance: ``[N]``.
+        reference: quantiles of the reference distances at evenly spaced ranks.
+        temperature: at evenly spaced ranks; None shows the rank itself.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDE, 3.2), layout="constrained")
+    values, quantiles = np.asarray(distance), np.asarray(reference)
     level = np.linspace(0, 1, quantiles.size)
     if temperature is None:
         right.plot(quantiles, level)
-        right.set(xlabel="distance", ylabel="level")
+        right.set(xlabel="distance of teacher and probe", ylabel="level")
     else:
         t = np.asarray(temperature)
         right.plot(quantiles, np.interp(level, np.linspace(0, 1, t.size), t))
-        right.set(xlabel="distance", ylabel="temperature")
+        right.set(xlabel="distance of teacher and probe", ylabel="temperature")
     positive = quantiles[quantiles > 0]
     if positive.size > 1 and positive[-1] > 20 * np.median(positive):
-        right.set_xscale("log")
+        # Most images would share one bar. What is below the axis is counted in its first bar.
+        least, most = max(positive[0], 1e-5 * positive[-1]), max(positive[-1], values.max())
+        left.hist(values.clip(least), bins=np.geomspace(least, most, 51))
+        for axes in (left, right):
+            axes.set(xscale="log", xlim=(least, most))
+    else:
+        left.hist(values, bins=50)
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(6))
+    left.set(xlabel="distance of teacher and probe", ylabel="images")
     return png(figure)
 
 
 def accuracy_by_level(runs: Mapping[str, Sequence[Mapping[str, float]]], ylabel: str = "test accuracy, %") -> str:
     """One line for each model over the tenths of the difficulty level."""
-    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(NARROW, 3.6), layout="constrained")
     for name, rows in runs.items():
         axes.plot([r["decile"] for r in rows], [r["accuracy"] for r in rows], "o-", markersize=3, label=name)
     axes.set(xlabel="tenth of the difficulty level, easy to hard", ylabel=ylabel, ylim=(0, 102))
-    axes.legend(fontsize=8)
+    _tenths(axes)
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return png(figure)
 
 
 def by_level_over_epochs(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the method did to each tenth of the difficulty level, first and last epoch."""
-    figure, grid = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    figure, grid = plt.subplots(1, 3, figsize=(WIDE, 3), layout="constrained")
     epochs = sorted({row["epoch"] for row in rows})
     shown = (("temperature", "mean temperature"), ("gradient_weight", "gradient weight"), ("agreement", "agreement, %"))
     for axes, (name, label) in zip(grid, shown, strict=True):
-        for epoch in dict.fromkeys((epochs[0], epochs[-1])):
+        for epoch in dict.fromkeys((*epochs[:1], *epochs[-1:])):
             part = [row for row in rows if row["epoch"] == epoch]
             axes.plot([r["decile"] for r in part], [r[name] for r in part], "o-", markersize=3, label=f"epoch {epoch}")
-        axes.set(xlabel="tenth of the level", ylabel=label)
-    grid[0].legend(fontsize=8)
+        axes.set(xlabel="tenth of the difficulty level", ylabel=label)
+        _tenths(axes)
+    if epochs:
+        grid[0].legend(fontsize=8)
     return png(figure)
 
 
 def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> str:
-    """Images ``[H, W]`` or ``[H, W, 3]`` in [0, 1] with a caption each."""
+    """Images ``[H, W]`` or ``[H, W, 3]`` in [0, 1] with a caption each; long lines of it are cut."""
     rows = -(-len(images) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(11, 1.75 * rows), layout="constrained", squeeze=False)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    height = WIDE / columns + 0.16 * lines
+    figure, grid = plt.subplots(rows, columns, figsize=(WIDE, height * rows), layout="constrained", squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
+    longest = max((len(line) for caption in captions for line in caption.split("\n")), default=0)
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, vmin=0, vmax=1)
+        text = "\n".join(_cut(line) for line in caption.split("\n"))
         # A dollar sign in a class name is not mathematics.
-        axes.set_title(caption.replace("$", r"\$"), fontsize=6.5)
+        axes.set_title(text, fontsize=8 if longest < 18 else 6.5, parse_math=False)
     return png(figure)
+
+
+def _tenths(axes: Any) -> None:
+    axes.set_xlim(0.5, 10.5)
+    axes.set_xticks(range(1, 11))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= CAPTION else f"{line[: CAPTION - 1]}…"

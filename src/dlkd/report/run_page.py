@@ -16,6 +16,7 @@ _NAMES = {
     "brier": "Brier score",
     "ece": "calibration error, %",
 }
+_CALIBRATION = "Test images. Above the diagonal the student is right more often than it is sure, below it less often."
 
 
 def run_page(
@@ -51,13 +52,17 @@ def run_page(
         runs = {"student": results["by_level"], "teacher": teacher}
         words = "Test images, in tenths of the training views' distances; tenths without images are left out."
         shown.append(Picture("Accuracy by difficulty", pictures.accuracy_by_level(runs), words))
+    shown.append(
+        Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]}), _CALIBRATION)
+    )
     if difficulty is not None:
         drawn = pictures.difficulty(difficulty["distance"], difficulty["reference"], difficulty["temperature"])
-        shown.append(Picture("Difficulty of the test images", drawn))
-    shown.append(Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]})))
+        words = "Left: the test images. Right: what a distance means, by its rank among the training views."
+        shown.append(Picture("Difficulty", drawn, words))
     return Page(
         title=title,
-        lead=f"{results['epochs']} epochs, seed {results['seed']}, {results['weights']}; test images read once, at the end",
+        lead=f"{_epochs(results['epochs'])}, seed {results['seed']}, {results['weights']}; "
+        "test images read once, at the end.",
         columns=["", *columns],
         rows=rows,
         sentences=[*_sentences(results), *results["remarks"]],
@@ -66,21 +71,21 @@ def run_page(
     ).render()
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch" + ("" if count == 1 else "s")
+
+
 def _sentences(results: Mapping[str, Any]) -> list[str]:
     if "teacher" not in results:
         return []
     seen = {
-        "train": "has seen all training images, held-out ones included",
-        "kept": "has seen the training images, but not the held-out ones",
+        "train": "has seen all training images" + (", held-out ones included" if "held_out" in results else ""),
+        "kept": "has seen the training images" + (", but not the held-out ones" if "held_out" in results else ""),
         "none": "has seen none of the training images",
-        "unknown": "may have seen these images: nobody said",
+        "unknown": "may have seen the training images: nobody said",
     }[results["teacher"]["seen"]]
     lines = [f"The teacher {seen}.", f"Student and teacher agree on {results['agreement']:.1f} % of the test images."]
-    if (
-        results["teacher"]["labels"] == "clean"
-        and results["training"]["samples"]
-        and any("made wrong" in r for r in results["remarks"])
-    ):
+    if results["teacher"]["labels"] == "clean" and any("made wrong" in r for r in results["remarks"]):
         lines.append(
             "The teacher was trained on the true labels: it is an oracle, and proves nothing about wrong labels."
         )

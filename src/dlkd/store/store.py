@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from dlkd.data import Batch, Samples, ViewFamily
 from dlkd.errors import UserError
-from dlkd.files import write_atomic
+from dlkd.files import TEMPORARY, write_atomic
 from dlkd.store.lesson import Lesson, LiveLessons
 
 MANIFEST = "manifest.json"
@@ -49,6 +50,7 @@ class StoredLessons:
         manifest = {
             "format": 1,
             "family": family.hash,
+            "views": family.content,
             "samples": len(family.samples),
             "distance_temperature": live.distance_temperature,
             **identity,
@@ -60,17 +62,16 @@ class StoredLessons:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not file.exists():
-                if any(self.path.iterdir()):
+                if any(not TEMPORARY.fullmatch(p.name) for p in self.path.iterdir()):
                     raise UserError(f"expected a store or an empty folder at {self.path}, but found other files")
                 write_atomic(file, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
             found = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"could not open the store {self.path}: {error}") from error
-        if found != manifest:
-            known = found if isinstance(found, dict) else {}
-            differ = sorted(k for k in {*known, *manifest} if known.get(k) != manifest.get(k))
+        if differ := _differences(found if isinstance(found, dict) else {}, manifest):
             raise UserError(
-                f"the store {self.path} was made with another {', '.join(differ)}; give another --store or delete it"
+                f"expected a store of this teacher and these views at {self.path}, but it differs in "
+                f"{', '.join(differ)}; give another --store or delete it"
             )
 
     def __call__(self, batch: Batch) -> Lesson:
@@ -116,13 +117,25 @@ class StoredLessons:
         return {name: values[back].contiguous() for name, values in _content(Lesson.join(parts)).items()}
 
 
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What two manifests differ in; ``views`` spells out the hash of the family, for this message alone."""
+    differ = {k for k in {*found, *wanted} - {"views"} if found.get(k) != wanted.get(k)}
+    if "family" in differ:
+        before, now = found.get("views", {}), wanted["views"]
+        differ = differ - {"family"} | {k for k in now if before.get(k) != now[k]}
+    return sorted(differ)
+
+
 def _content(lesson: Lesson) -> dict[str, Tensor]:
     return {_LOGITS: lesson.logits, **lesson.columns}
 
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(file)
+        content = safetensors.torch.load_file(file)
+        if _LOGITS not in content:
+            raise ValueError("no logits")
+        return content
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged; delete it, so that it is made again") from error
 

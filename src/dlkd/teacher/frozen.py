@@ -80,7 +80,11 @@ class FrozenTeacher:
         return self
 
     def __call__(self, images: Tensor) -> TeacherOutput:
-        """Images ``[B, 3, H, W]`` → logits of teacher and probes, usable as loss targets."""
+        """Images ``[B, 3, H, W]`` → logits of teacher and probes, usable as loss targets.
+
+        Raises:
+            ValueError: a model returns something else than ``[B, C]``.
+        """
         with torch.inference_mode(), self._precision(images):
             for model in self.models:
                 if any(m.training for m in model.modules()):
@@ -90,7 +94,7 @@ class FrozenTeacher:
                 x = x.contiguous(memory_format=torch.channels_last)
             outputs = [model(x) for model in self.models]
         # Copied outside inference mode: autograd refuses inference tensors as saved values.
-        teacher, *probes = (_plain(output) for output in outputs)
+        teacher, *probes = (_plain(output, len(images)) for output in outputs)
         return TeacherOutput(teacher, tuple(probes), self.probe_names)
 
     def _precision(self, images: Tensor) -> contextlib.AbstractContextManager[object]:
@@ -100,5 +104,8 @@ class FrozenTeacher:
         return torch.autocast(images.device.type, self.autocast)
 
 
-def _plain(logits: Tensor) -> Tensor:
+def _plain(logits: object, batch: int) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != batch:
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"expected the teacher to return logits [{batch}, classes], but got {found}")
     return logits.clone() if logits.dtype == torch.float64 else logits.to(torch.float32, copy=True)

@@ -15,11 +15,12 @@ from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.interrupt import Interrupted, StopRequest
 from dlkd.train.log import BY_LEVEL, METRICS, Board, Screen, Waits, write_csv
 from dlkd.train.optim import learning_rate, set_learning_rate
-from dlkd.train.session import Session
+from dlkd.train.session import Session, calibrate
+from dlkd.train.teach import some_ids
 
 
 def fit(session: Session) -> None:
-    """Train the student of ``session`` in place, from its checkpoint if there is one.
+    """Train the student of ``session`` in place, from its checkpoint if there is one; if not, calibrate first.
 
     Every step draws from a seed of its own, and order, views and learning rate are functions of the step:
     a resumed run needs nothing but the weights, the optimizer's state and the step number.
@@ -31,8 +32,13 @@ def fit(session: Session) -> None:
     options, steps = session.options, session.steps
     total = options.epochs * steps.per_epoch
     start = restore(session)
+    if start is None:
+        calibrate(session)
+        start = 0
     waits = Waits()
-    board = Board(session.folder if options.engine.tensorboard else None, start)
+    # Killed between a checkpoint and its tables, an earlier process has left them a row short.
+    _write_tables(session)
+    board = Board(session.folder if options.engine.tensorboard else None, session.history)
     session.student.train()
     with StopRequest() as stop, Screen(session.title, total, start, quiet=session.quiet) as screen:
         for step, batch in enumerate(waits.over(steps.loader(start, total, session.workers)), start):
@@ -50,7 +56,6 @@ def fit(session: Session) -> None:
                 save(session, done)
             if stop and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; go on with --out {session.folder} --resume")
-    board.close()
 
 
 def train_step(session: Session, batch: Batch, step: int) -> None:
@@ -94,7 +99,7 @@ def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Bat
     if session.level_table is not None:
         level = session.level_table[batch.positions]
     elif session.level is not None:
-        level = session.level(session.distance(lesson))
+        level = session.level(session.distance(lesson, session.data.train.ids[batch.positions.cpu().numpy()]))
     return Signals(logits, lesson.logits, batch.target, level)
 
 
@@ -106,10 +111,9 @@ def _check_finite(session: Session, logits: Tensor | None, batch: Batch, step: i
     if logits is None or bool(logits.isfinite().all()):
         return
     rows = (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu()
-    ids = session.data.train.ids[batch.positions.cpu()[rows].numpy()].tolist()
-    more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
-    hint = "lower --optim.lr" if who == "student" else "use another teacher or --teacher.precision fp32"
-    raise UserError(f"the {who}'s logits are not finite at step {step} for sample ids {ids[:5]}{more}; {hint}")
+    ids = session.data.train.ids[batch.positions.cpu()[rows].numpy()]
+    hint = "lower --optim.lr" if who == "student" else "use other weights or --teacher.precision fp32"
+    raise UserError(f"the {who}'s logits are not finite at step {step} for sample ids {some_ids(ids)}; {hint}")
 
 
 def _seed_step(seed: int, step: int) -> None:
@@ -134,16 +138,19 @@ def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: S
     if session.data.held_out is not None and session.evaluates(epoch):
         logits, labels = logits_of(session.evaluated(), session.data.held_out, session.input_format, session.size)
         row["held_out_accuracy"] = accuracy(logits, labels)
-        session.student.train()
     session.history.append(row)
     session.by_level += [{"epoch": epoch, **part} for part in session.diagnostics.by_level()]
     session.diagnostics = Diagnostics(session.fabric.device)
     session.loss_sum = torch.zeros((), dtype=torch.float64)
     save(session, done)
+    _write_tables(session)
+    screen.epoch(row, session.options.epochs)
+    board.add(row)
+
+
+def _write_tables(session: Session) -> None:
     write_csv(session.folder / METRICS, session.history)
     write_csv(session.folder / BY_LEVEL, session.by_level)
-    screen.epoch(row, session.options.epochs)
-    board.add(row, done)
 
 
 def save(session: Session, step: int) -> None:
@@ -167,11 +174,11 @@ def save(session: Session, step: int) -> None:
     )
 
 
-def restore(session: Session) -> int:
-    """Load the checkpoint of the run folder, if there is one; returns the step to go on with."""
+def restore(session: Session) -> int | None:
+    """Load the checkpoint of the run folder; returns the step to go on with, or None where there is none."""
     found = load_checkpoint(session.folder)
     if found is None:
-        return 0
+        return None
     if found.warning:
         session.warn(found.warning)
     state = found.state

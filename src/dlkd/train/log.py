@@ -6,12 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import perf_counter, time
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dlkd.errors import UserError
 from dlkd.files import write_atomic
 
 METRICS = "metrics.csv"
@@ -31,27 +32,40 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 class Board:
-    """TensorBoard files, or nothing; what an earlier process wrote after ``start`` is hidden."""
+    """Figures for TensorBoard, or nothing. The file of an earlier process is replaced by one with its ``history``.
 
-    def __init__(self, folder: Path | None, start: int) -> None:
-        self.writer: Any = None
-        if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+    Written at once and by ourselves: TensorBoard's writer does it in a thread, where a full disk is a traceback,
+    and puts the name of the machine into that of the file.
+    """
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+    def __init__(self, folder: Path | None, history: list[dict[str, Any]]) -> None:
+        self.file = None if folder is None else folder / "tensorboard" / "events.out.tfevents.dlkd"
+        if self.file is not None:
+            self._append([{"file_version": "brain.Event:2"}], "wb")
+        for row in history:
+            self.add(row)
 
-    def add(self, row: dict[str, Any], step: int) -> None:
+    def add(self, row: dict[str, Any]) -> None:
         """The figures of an epoch."""
-        if self.writer is not None:
-            for name, value in row.items():
-                if value is not None:
-                    self.writer.add_scalar(name, value, step)
-            self.writer.flush()
+        values = [{"tag": name, "simple_value": float(value)} for name, value in row.items() if value is not None]
+        self._append([{"step": row["step"], "summary": {"value": [value]}} for value in values], "ab")
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self.writer is not None:
-            self.writer.close()
+    def _append(self, events: list[dict[str, Any]], mode: Literal["wb", "ab"]) -> None:
+        if self.file is None:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+        buffer = io.BytesIO()
+        writer = RecordWriter(buffer)
+        for event in events:
+            writer.write(Event(wall_time=time(), **event).SerializeToString())
+        try:
+            self.file.parent.mkdir(exist_ok=True)
+            with self.file.open(mode) as file:
+                file.write(buffer.getvalue())
+        except OSError as error:
+            raise UserError(f"could not write {self.file}: {error.strerror}; is the disk full?") from error
 
 
 class Waits:
@@ -87,7 +101,7 @@ class Screen:
     def __init__(self, title: str, total: int, done: int, *, quiet: bool) -> None:
         self.console = Console(stderr=True, quiet=quiet)
         self.progress = Progress(
-            TextColumn(title),
+            TextColumn(title, markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),

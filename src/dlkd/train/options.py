@@ -165,7 +165,7 @@ class RunOptions:
         if self.epochs < 1:
             raise UserError(f"expected --epochs to be at least 1, but got {self.epochs}")
         if not 0 <= self.seed < 2**63:
-            raise UserError(f"expected --seed to be at least 0, but got {self.seed}")
+            raise UserError(f"expected --seed to be in [0, 2⁶³), but got {self.seed}")
         if self.resume and self.overwrite:
             raise UserError("expected --resume or --overwrite, but got both")
         self.data.check()

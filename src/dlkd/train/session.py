@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dlkd.data import DataSet, FilePixels, Steps, ViewFamily, load_data, view_family
+from dlkd.data.samples import Indices
 from dlkd.difficulty import DifficultyLevel, column_name, mean_distance
 from dlkd.errors import UserError
 from dlkd.methods import Composition, make_method, resolve_loss
@@ -24,7 +26,7 @@ from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.ema import WeightAverage
 from dlkd.train.optim import make_optimizer
 from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
-from dlkd.train.teach import Teaching, load_teacher, make_teaching
+from dlkd.train.teach import Teaching, check_distances, image_side, load_teacher, make_teaching
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -88,9 +90,15 @@ class Session:
         tau = self.method_settings.get("distance_temperature", 1.0)
         return [column_name(spec.name, tau) for spec in self.teaching.specs]
 
-    def distance(self, lesson: Lesson) -> Tensor:
-        """The difficulty ``[B]`` of the views of a lesson."""
-        return mean_distance(lesson.columns, self.distance_columns)
+    def distance(self, lesson: Lesson, ids: Indices) -> Tensor:
+        """The difficulty ``[B]`` of the views of a lesson; ``ids`` are the samples' numbers, for messages.
+
+        Raises:
+            UserError: teacher or probe gave logits that are not finite.
+        """
+        found = mean_distance(lesson.columns, self.distance_columns)
+        check_distances(found, ids)
+        return found
 
     def evaluates(self, epoch: int) -> bool:
         """Are held-out figures due after ``epoch``?"""
@@ -101,11 +109,9 @@ class Session:
         """The student that figures are of: with averaged weights where there are such."""
         if self.average is None:
             return self.module
-        averaged = build_model(
-            self.model.name, len(self.data.train.class_names), channels=self.data.train.pixels.channels
-        )
+        averaged = copy.deepcopy(self.module)
         averaged.load_state_dict(self.average.weights())
-        return averaged.to(self.fabric.device)
+        return averaged
 
     def say(self, text: str) -> None:
         """A line for the user."""
@@ -135,7 +141,8 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
     model = options.model if isinstance(options, TrainOptions) else distill.student
     student_format = _student_format(model, data, channels)
-    size = options.data.image_size or (loaded and loaded.input_format.resolution) or student_format.resolution or 224
+    asked = options.data.image_size if loaded is None else image_side(options.data, loaded)
+    size = asked or student_format.resolution or 224
     if isinstance(data.train.pixels, FilePixels):
         student_format = dataclasses.replace(student_format, resolution=model.resolution)
     family = view_family(options.views, data, options.seed, size).to(fabric.device)
@@ -237,14 +244,16 @@ def _lessons(session: Session, options: DistillOptions) -> Lessons:
     return StoredLessons(options.store, live, session.family, session.teaching.identity)
 
 
-def calibrate(session: Session, options: DistillOptions) -> Tensor | None:
+def calibrate(session: Session) -> None:
     """One pass over training views: sets the reference of the level, and the table of averaged levels.
 
-    Returns:
-        The reference distances ``[V, N]`` of V views of N images, or None where no level is wanted.
+    Raises:
+        UserError: teacher or probe gave logits that are not finite.
     """
-    if session.level is None or session.lessons is None:
-        return None
+    options = session.options
+    if session.level is None or session.lessons is None or not isinstance(options, DistillOptions):
+        return
+    session.say("calibrating the difficulty level on training views …")
     family, views = session.family, max(1, options.probe.level_views)
     n = len(family.samples)
     if not options.probe.level_views:
@@ -254,14 +263,13 @@ def calibrate(session: Session, options: DistillOptions) -> Tensor | None:
         # Whole pairs of one view number: mixed images are part of the family.
         order = family.order(view)
         chosen = order[:n] if n < order.size else np.arange(order.size)
-        parts = torch.from_numpy(chosen).split(256)
-        lessons = (
-            session.lessons(family.batch(p.numpy(), np.full(len(p), view)).to(session.fabric.device)) for p in parts
-        )
-        rows.append(torch.cat([session.distance(lesson) for lesson in lessons]))
+        found = []
+        for part in np.split(chosen, range(256, len(chosen), 256)):
+            batch = family.batch(part, np.full(len(part), view)).to(session.fabric.device)
+            found.append(session.distance(session.lessons(batch), family.samples.ids[part]))
+        rows.append(torch.cat(found))
     distances = torch.stack(rows)
     session.level.calibrate(distances.flatten())
     if options.probe.level_views:
         levels: Callable[[Tensor], Tensor] = session.level
         session.level_table = torch.stack([levels(row) for row in distances]).mean(dim=0)
-    return distances

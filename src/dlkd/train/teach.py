@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlkd.data import DataSet, Samples, plain_batches
+from dlkd.data import DataOptions, DataSet, Samples, plain_batches
+from dlkd.data.samples import Indices
 from dlkd.difficulty import ProbeSpec, auto_sparsity
 from dlkd.errors import UserError
 from dlkd.models import LoadedModel, load_model
@@ -43,6 +45,8 @@ def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> Loade
     Raises:
         UserError: no weights, weights that do not fit, or an unknown name.
     """
+    if options.weights is not None and not options.weights.exists():
+        raise UserError(f"expected the teacher's weights at {options.weights}, but there is nothing")
     try:
         return load_model(
             options.name,
@@ -53,6 +57,32 @@ def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> Loade
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def image_side(options: DataOptions, loaded: LoadedModel) -> int | None:
+    """Side of images that come from files: as asked for, or what the model was trained with."""
+    own = loaded.card.get("image_size")
+    return options.image_size or (own if isinstance(own, int) else loaded.input_format.resolution)
+
+
+def check_distances(distances: Tensor, ids: Indices) -> None:
+    """Refuse difficulties ``[B]`` that teacher or probe left not finite, naming the samples.
+
+    Raises:
+        UserError: some are not.
+    """
+    if bool((good := distances.isfinite()).all()):
+        return
+    raise UserError(
+        "the distance between teacher and probe is not finite for sample ids "
+        f"{some_ids(ids[(~good).cpu().numpy()])}; use other weights or --teacher.precision fp32"
+    )
+
+
+def some_ids(ids: Indices, shown: int = 5) -> str:
+    """The first few of many sample numbers."""
+    more = f" and {len(ids) - shown} more" if len(ids) > shown else ""
+    return f"{ids[:shown].tolist()}{more}"
 
 
 def make_teaching(
@@ -91,11 +121,13 @@ def make_teaching(
             for mask in range(probe.masks)
         )
     images = [x for x, _ in batches(data.train, RECALIBRATION_IMAGES)] if probe.norm == "recalibrated" else None
-    probes = {spec.name: spec.make(module, images) for spec in specs}
+    with _in_one_line("make the probe"):
+        probes = {spec.name: spec.make(module, images) for spec in specs}
     if options.fold:
         example = next(batches(data.train, 1))[0][:8]
-        for name, model in {"teacher": module, **probes}.items():
-            remarks.append(f"{name}: {fold_batch_norms(model, example).note}")
+        with _in_one_line("fold the batch norms"):
+            for name, model in {"teacher": module, **probes}.items():
+                remarks.append(f"{name}: {fold_batch_norms(model, example).note}")
     teacher = FrozenTeacher(
         module,
         probes,
@@ -111,6 +143,18 @@ def make_teaching(
         "precision": options.precision,
     }
     return Teaching(teacher, loaded, specs, seen, labels, identity, tuple(remarks))
+
+
+@contextlib.contextmanager
+def _in_one_line(doing: str) -> Iterator[None]:
+    """Whatever comes out of a stranger's teacher is told as one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"could not {doing} of the teacher: {reason}") from error
 
 
 def _known(options: TeacherOptions, loaded: LoadedModel, data: DataSet) -> tuple[str, str]:
@@ -143,12 +187,9 @@ def _auto(
             "Say --teacher.seen kept if the teacher was not trained on the held-out images"
         )
         return DEFAULT_SPARSITY
-    try:
-        found = auto_sparsity(
-            module, list(batches(data.held_out, len(data.held_out))), keep=probe.keep, scope=probe.scope
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    held_out = list(batches(data.held_out, len(data.held_out)))
+    with _in_one_line("choose --probe.sparsity"):
+        found = auto_sparsity(module, held_out, keep=probe.keep, scope=probe.scope)
     kept = dict(found.table)[found.sparsity]
     remarks.append(
         f"sparsity auto: {found.sparsity:g} (probe {kept:.1f} %, teacher {found.teacher_accuracy:.1f} % "

@@ -1,0 +1,158 @@
+"""What many tests share: the command in this process or its own, a small trained teacher, a folder of images."""
+
+import contextlib
+import csv
+import io
+import os
+import subprocess
+import sys
+import traceback
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+
+from dlkd.cli import main
+
+SMALL = (
+    *("--data.per_class", "30", "--epochs", "1", "--device", "cpu"),
+    *("--engine.threads", "1", "--engine.tensorboard", "false", "--engine.report", "false"),
+)
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_here(*arguments):
+    """The command in this process, where torch is imported already."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        except Exception:  # what a user would see
+            traceback.print_exc()
+            status = 1
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def dlkd():
+    """Run ``dlkd ARGUMENTS`` in this process."""
+    return run_here
+
+
+@pytest.fixture(scope="session")
+def good(dlkd):
+    """The same, and it has to succeed."""
+
+    def run(*arguments):
+        done = dlkd(*arguments)
+        assert done.status == 0, done.err
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dlkd_process():
+    """Run ``python -m dlkd ARGUMENTS`` as a user would; keywords go to ``subprocess.run``."""
+
+    def run(*arguments, env=(), **options):
+        done = subprocess.run(
+            [sys.executable, "-m", "dlkd", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)},
+            **options,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory, good):
+    """The folder of a ``dlkd train`` run on 300 digits; well above nine tenths right."""
+    out = tmp_path_factory.mktemp("shared") / "teacher"
+    good(
+        *("train", "--out", out, "--model.name", "resnet8x0.5", *SMALL, "--epochs", 20),
+        *("--optim.lr", 0.1, "--optim.schedule", "one_cycle", "--optim.batch_size", 16),
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def distill(teacher):
+    """The arguments of a small ``dlkd distill`` from the shared teacher."""
+
+    def arguments(out, *more):
+        return ("distill", "--out", out, "--student.name", "resnet8x0.5", "--teacher.weights", teacher, *SMALL, *more)
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def train():
+    """The arguments of a small ``dlkd train``."""
+
+    def arguments(out, *more):
+        return ("train", "--out", out, "--model.name", "resnet8x0.5", *SMALL, *more)
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """40 PNG files of two classes in ``zero`` and ``one``, 32 pixels a side; copy it to change it."""
+    root = tmp_path_factory.mktemp("shared") / "photos"
+    digits = load_digits()
+    for label, name in enumerate(("zero", "one")):
+        (root / name).mkdir(parents=True)
+        for k, image in enumerate(digits.images[digits.target == label][:20]):
+            Image.fromarray(np.uint8(image * 255 / 16)).resize((32, 32)).save(root / name / f"{k:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """The tensors of the student in a run folder."""
+    return lambda run: load_file(run / "student.safetensors")
+
+
+@pytest.fixture(scope="session")
+def same(weights):
+    """Do two runs have the same student to the last bit?"""
+
+    def compare(a, b):
+        one, other = weights(a), weights(b)
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def table():
+    """The rows of a CSV file, numbers as numbers."""
+
+    def number(text):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    def read(path):
+        with path.open(newline="") as file:
+            return [{name: number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    return read

@@ -1,0 +1,144 @@
+"""Which batch a training step sees, and that workers change nothing about it."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dlkd.data import CropFlip, ImageTransform, Mixing, Steps, ViewFamily, centre_crop, plain_batches, resized_crop_flip
+from dlkd.errors import UserError
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def batches(steps, start=0, stop=None, workers=0):
+    return list(steps.loader(start, stop or 2 * steps.per_epoch, workers))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 25), st.integers(1, 25), st.integers(0, 2**40))
+def test_an_epoch_shows_each_sample_once(one_class_each, n, batch_size, seed):
+    batch_size = min(batch_size, n)
+    steps = Steps(ViewFamily(one_class_each(n), CropFlip(), seed=seed), batch_size)
+    assert steps.per_epoch == n // batch_size
+    for epoch in range(2):
+        found = [steps[k] for k in range(epoch * steps.per_epoch, (epoch + 1) * steps.per_epoch)]
+        assert all(len(b.labels) == batch_size and b.views.eq(epoch).all() for b in found)
+        seen = torch.cat([b.positions for b in found]).tolist()
+        # The last partial batch is dropped: everybody else comes exactly once, in the order of the family.
+        assert (
+            seen == steps.family.order(epoch)[: len(seen)].tolist() and len(set(seen)) == n // batch_size * batch_size
+        )
+
+
+def test_epochs_differ_in_order_and_pixels(one_class_each):
+    steps = Steps(ViewFamily(one_class_each(24), CropFlip()), 24)
+    first, second = steps[0], steps[1]
+    assert not torch.equal(first.positions, second.positions)
+    back = [b.images[torch.argsort(b.positions)] for b in (first, second)]
+    assert not torch.equal(*back)
+
+
+def jitter(image):
+    """Draws from all three generators, which every worker has in a state of its own."""
+    x = torch.from_numpy(np.array(image.resize((6, 6)))).permute(2, 0, 1).float() / 255
+    return (x * random.random() + torch.rand(3, 6, 6) * float(np.random.rand())).clamp(0, 1)
+
+
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing("mixup"), Mixing("cutmix")], ids=lambda m: m.kind)
+def test_workers_and_resuming_change_nothing(one_class_each, photos, mixing):
+    families = [ViewFamily(one_class_each(11), CropFlip(1), mixing, 3)]
+    families += [ViewFamily(photos, t, mixing) for t in (resized_crop_flip(6), ImageTransform(jitter, {}))]
+    for family in families:
+        steps = Steps(family, 4)
+        expected = batches(steps)
+        assert len(expected) == 4
+        for workers in (1, 2):
+            assert all(map(same, batches(steps, workers=workers), expected))
+        for start in (1, 3):
+            tail = batches(steps, start)
+            assert len(tail) == 4 - start and all(map(same, tail, expected[start:]))
+        assert same(steps[2], expected[2])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(8, 30), st.sampled_from([1, 2, 4]), st.integers(1, 2), st.sampled_from(["none", "mixup", "cutmix"]))
+def test_ranks_share_a_batch_and_keep_pairs_together(one_class_each, n, world, pairs, kind):
+    family = ViewFamily(one_class_each(n), CropFlip(1), Mixing(kind), 5)
+    size = 2 * pairs * world
+    if size > n:
+        return
+    whole = Steps(family, size)
+    ranks = [Steps(family, size, rank, world) for rank in range(world)]
+    for step in range(2 * whole.per_epoch):
+        parts = [rank[step] for rank in ranks]
+        assert all(len(p.labels) == size // world for p in parts)
+        assert same([torch.cat(x) for x in zip(*parts, strict=True)], whole[step])
+        for part in parts:
+            if kind != "none":
+                assert set(family.partners(part.positions.numpy(), part.views.numpy())) == set(part.positions.tolist())
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "world", "message"),
+    [
+        ("none", 12, 1, "at most the 11 training images"),
+        ("none", 5, 2, "2 processes can share"),
+        ("mixup", 5, 1, "even batch"),
+        ("cutmix", 6, 2, "even batch"),
+    ],
+)
+def test_batches_that_cannot_be(one_class_each, kind, size, world, message):
+    with pytest.raises(UserError, match=message):
+        Steps(ViewFamily(one_class_each(11), CropFlip(), Mixing(kind)), size, 0, world)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "gone"])
+def test_a_damaged_image_is_the_same_line_for_any_workers(photos, damage):
+    path = photos.pixels.paths[4]
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"no image" if damage == "garbage" else path.read_bytes()[:900])
+    said = []
+    for workers in (0, 2):
+        with pytest.raises(UserError) as error:
+            batches(Steps(ViewFamily(photos, resized_crop_flip(6)), 3), workers=workers)
+        said.append(str(error.value))
+    assert said[0] == said[1] and str(path) in said[0] and "\n" not in said[0]
+
+
+def test_a_loader_leaves_the_generators_alone(one_class_each):
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[2]
+    batches(Steps(ViewFamily(one_class_each(8), CropFlip(), Mixing("mixup")), 4), workers=1)
+    batches(Steps(ViewFamily(one_class_each(8), CropFlip(), Mixing("mixup")), 4))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[2]) == before[1:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_images_on_an_accelerator_need_no_workers(one_class_each):
+    family = ViewFamily(one_class_each(8), CropFlip())
+    there = Steps(family.to(torch.device("cuda")), 4)
+    assert all(
+        same(a.to(torch.device("cpu")), b)
+        for a, b in zip(batches(there, workers=2), batches(Steps(family, 4)), strict=True)
+    )
+
+
+def test_plain_batches(one_class_each, photos):
+    samples = replace(one_class_each(7), wrong=None)
+    found = list(plain_batches(samples, batch_size=3))
+    assert [len(labels) for _, labels in found] == [3, 3, 1]
+    assert torch.equal(torch.cat([x for x, _ in found]), samples.pixels.array / 255)
+    assert torch.equal(torch.cat([y for _, y in found]), samples.labels)
+    found = list(plain_batches(photos, size=8, batch_size=4))
+    assert [tuple(x.shape) for x, _ in found] == [(4, 3, 8, 8), (4, 3, 8, 8), (1, 3, 8, 8)]
+    assert torch.equal(found[1][0][2], centre_crop(8)(photos.pixels.load(6), 0, 0, 0))
+    assert next(plain_batches(photos, batch_size=1))[0].shape == (1, 3, 224, 224)

@@ -1,0 +1,98 @@
+"""Files are written whole or not at all, and nobody's folder is emptied by accident."""
+
+import json
+import os
+import stat
+import tempfile
+
+import pytest
+
+from dlkd.errors import UserError
+from dlkd.files import TEMPORARY, check_run_folder, new_run_folder, write_atomic, write_json
+
+
+def names(path):
+    return sorted(p.name for p in path.iterdir())
+
+
+def test_text_bytes_and_json(tmp_path):
+    write_atomic(tmp_path / "a", "größe\n")
+    write_atomic(tmp_path / "b", b"\0\xff")
+    write_atomic(tmp_path / "b", b"new")
+    write_json(tmp_path / "c", {"b": [1, None], "a": 0.1})
+    assert (tmp_path / "a").read_bytes() == "größe\n".encode() and (tmp_path / "b").read_bytes() == b"new"
+    assert (tmp_path / "c").read_text() == '{\n  "a": 0.1,\n  "b": [\n    1,\n    null\n  ]\n}\n'
+    assert names(tmp_path) == ["a", "b", "c"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    write_atomic(tmp_path / "a", "x")
+    (tmp_path / "b").touch()
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+def test_the_old_file_can_be_kept(tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    for k in range(3):
+        write_atomic(new, str(k), keep=old)
+        assert new.read_text() == str(k) and (old.read_text() == str(k - 1) if k else not old.exists())
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a"
+    write_atomic(path, "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match=r"could not write .*is the disk full"):
+            write_atomic(path, bytes(2000), keep=tmp_path / "kept")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["a"] and path.read_text() == "old"
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "folder" / "x").mkdir(parents=True)
+    for path in (tmp_path / "nowhere" / "a", tmp_path / "folder"):
+        with pytest.raises(UserError, match=r"could not write .*can this folder be written to"):
+            write_atomic(path, "x")
+    assert names(tmp_path) == ["folder"]
+
+
+def test_leftovers_of_killed_writers_are_known_by_name(tmp_path):
+    for name in ("a", "view-00000.safetensors", "run.json"):
+        for _ in range(50):  # as write_atomic names them
+            handle, path = tempfile.mkstemp(dir=tmp_path, prefix=f".{name}.", suffix=".tmp")
+            os.close(handle)
+            assert TEMPORARY.fullmatch(os.path.basename(path))
+    for name in ("a.tmp", ".a.tmp", ".hidden", "run.json", ".a.tooshort.tmp.x"):
+        assert not TEMPORARY.fullmatch(name)
+
+
+def test_a_run_folder_is_new_or_ours(tmp_path):
+    card = {"command": "distill"}
+    new_run_folder(tmp_path / "deep" / "run", overwrite=False, card=card)
+    assert json.loads((tmp_path / "deep" / "run" / "run.json").read_text()) == card
+    (tmp_path / "empty").mkdir()
+    new_run_folder(tmp_path / "empty", overwrite=False, card=card)
+    (tmp_path / "empty" / "student").write_text("x")
+    with pytest.raises(UserError, match="holds a run already; give --resume"):
+        new_run_folder(tmp_path / "empty", overwrite=False, card=card)
+    assert names(tmp_path / "empty") == ["run.json", "student"]
+    new_run_folder(tmp_path / "empty", overwrite=True, card=card)
+    assert names(tmp_path / "empty") == ["run.json"]
+
+
+def test_other_peoples_files_are_never_deleted(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("thesis", "file"):
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="found files that are no run of dlkd"):
+                new_run_folder(tmp_path / name, overwrite=overwrite, card={})
+    with pytest.raises(UserError, match="no folder to write to"):
+        check_run_folder(tmp_path / "file" / "run", overwrite=False)
+    check_run_folder(tmp_path / "new", overwrite=False)
+    assert names(tmp_path) == ["file", "thesis"] and (tmp_path / "thesis" / "chapter").read_text() == "mine"
