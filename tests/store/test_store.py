@@ -202,6 +202,20 @@ def test_interrupted_filling_leaves_no_half_file(tmp_path):
     assert len(StoredLessons(path, live(), family(), IDENTITY, 4).shard(0)["logits"]) == N
 
 
+def test_a_full_disk_leaves_no_half_file(tmp_path):
+    resource = pytest.importorskip("resource")
+    store = StoredLessons(tmp_path / "s", live(), family(), IDENTITY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(UserError, match="is the disk full"):
+            store.shard(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["manifest.json"]
+    assert len(store.shard(0)["logits"]) == N
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

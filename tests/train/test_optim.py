@@ -115,10 +115,10 @@ def test_bad_value_is_refused_by_name(name, value):
     with pytest.raises(UserError) as caught:
         options.check()
     message = str(caught.value)
-    assert message.startswith(f"expected {name} to be ") and f"but got {value}" in message and "\n" not in message
+    assert message.startswith(f"expected --optim.{name} to be ") and f"but got {value}" in message and "\n" not in message
 
 
-def test_bad_pairs_and_several_lines():
+def test_bad_pairs_and_several_bad_values_in_one_line():
     for bad in (
         OptimOptions(nesterov=True, momentum=0.0),
         OptimOptions(optimizer="adamw", nesterov=True),
@@ -128,7 +128,7 @@ def test_bad_pairs_and_several_lines():
             bad.check()
     with pytest.raises(UserError) as caught:
         OptimOptions(lr=0, batch_size=0).check()
-    assert [line.split()[1] for line in str(caught.value).split("\n")] == ["lr", "batch_size"]
+    assert [part.split()[1] for part in str(caught.value).split("; ")] == ["--optim.lr", "--optim.batch_size"]
 
 
 def test_good_options_pass_and_each_is_documented():

@@ -7,8 +7,9 @@ import dataclasses
 import difflib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
@@ -20,11 +21,13 @@ from dlkd.errors import UserError
 
 
 class Command(NamedTuple):
-    """A sub-command: its options and what is done with them."""
+    """A sub-command: its options and what is done with them, named so that only what is used is imported."""
 
     help: str
-    options: Callable[[], type]
-    run: Callable[[Any], object]
+    options: str
+    """``module:Dataclass``."""
+    run: str
+    """``module:function`` of the options."""
     flags: dict[str, str]
 
 
@@ -32,6 +35,20 @@ RUN_FLAGS = {
     "resume": "go on with the run in --out, with its own settings",
     "overwrite": "replace the run in --out",
     "force": "go on although the preflight says stop",
+}
+
+
+REPLACE = {"overwrite": "replace what is there"}
+TRAIN, DISTILL = "dlkd.train.options:TrainOptions", "dlkd.train.options:DistillOptions"
+EVALUATE, DIFFICULTY = "dlkd.jobs.evaluate:EvaluateOptions", "dlkd.jobs.difficulty:DifficultyOptions"
+COMMANDS = {
+    "quickstart": Command(
+        "see DLKD work on digits with wrong labels", "dlkd.quickstart:Quickstart", "dlkd.quickstart:run", REPLACE
+    ),
+    "train": Command("train a classifier: a teacher, or a baseline", TRAIN, "dlkd.jobs.run:run", RUN_FLAGS),
+    "distill": Command("distil a student from a teacher", DISTILL, "dlkd.jobs.run:run", RUN_FLAGS),
+    "evaluate": Command("score a trained model", EVALUATE, "dlkd.jobs.evaluate:evaluate", REPLACE),
+    "difficulty": Command("score the images of a data set", DIFFICULTY, "dlkd.jobs.difficulty:difficulty", REPLACE),
 }
 
 
@@ -60,7 +77,6 @@ def _fail(message: str, status: int) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    commands = _commands()
     parser = ArgumentParser(
         prog="dlkd",
         version=dlkd.__version__,
@@ -70,84 +86,31 @@ def _run(arguments: list[str]) -> None:
     )
     subcommands = parser.add_subcommands(required=True)
     wanted = next((a for a in arguments if not a.startswith("-")), None)
-    if wanted not in commands and not {"-h", "--help", "--version"} & {*arguments}:
-        near = difflib.get_close_matches(wanted or "", commands, n=1)
+    if wanted not in COMMANDS and not {"-h", "--help", "--version"} & {*arguments}:
+        near = difflib.get_close_matches(wanted or "", COMMANDS, n=1)
         raise UserError(
-            f"expected a command out of {', '.join(commands)}, but got {wanted or 'none'}"
+            f"expected a command out of {', '.join(COMMANDS)}, but got {wanted or 'none'}"
             + (f"; did you mean {near[0]}?" if near else "")
         )
     # Only the parser that is asked for is filled: the others' options cost a second of imports.
-    for name, command in commands.items():
+    for name, command in COMMANDS.items():
         subcommands.add_subcommand(name, _parser(name, command, filled=name == wanted), help=command.help)
     try:
         parsed = parser.parse_args(with_config_files(_resumed(arguments, wanted or "")))
     except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(explain(str(error), commands[wanted].options() if wanted in commands else None)) from error
-    command = commands[parsed.subcommand]
-    command.run(_instantiate(command.options(), parsed[parsed.subcommand]))
-
-
-def _commands() -> dict[str, Command]:
-    def quickstart_options() -> type:
-        from dlkd.quickstart import Quickstart
-
-        return Quickstart
-
-    def quickstart(options: Any) -> object:
-        from dlkd.quickstart import run
-
-        return run(options)
-
-    def train_options() -> type:
-        from dlkd.train.options import TrainOptions
-
-        return TrainOptions
-
-    def distill_options() -> type:
-        from dlkd.train.options import DistillOptions
-
-        return DistillOptions
-
-    def run(options: Any) -> object:
-        from dlkd.jobs.run import run
-
-        return run(options)
-
-    def evaluate_options() -> type:
-        from dlkd.jobs.evaluate import EvaluateOptions
-
-        return EvaluateOptions
-
-    def evaluate(options: Any) -> object:
-        from dlkd.jobs.evaluate import evaluate
-
-        return evaluate(options)
-
-    def difficulty_options() -> type:
-        from dlkd.jobs.difficulty import DifficultyOptions
-
-        return DifficultyOptions
-
-    def difficulty(options: Any) -> object:
-        from dlkd.jobs.difficulty import difficulty
-
-        return difficulty(options)
-
-    replace = {"overwrite": "replace what is there"}
-    return {
-        "quickstart": Command("see DLKD work on digits with wrong labels", quickstart_options, quickstart, replace),
-        "train": Command("train a classifier: a teacher, or a baseline", train_options, run, RUN_FLAGS),
-        "distill": Command("distil a student from a teacher", distill_options, run, RUN_FLAGS),
-        "evaluate": Command("score a trained model", evaluate_options, evaluate, replace),
-        "difficulty": Command("score the images of a data set", difficulty_options, difficulty, replace),
-    }
+        raise UserError(
+            explain(str(error), resolve_name(COMMANDS[wanted].options) if wanted in COMMANDS else None)
+        ) from error
+    command = COMMANDS[parsed.subcommand]
+    options = _instantiate(resolve_name(command.options), parsed[parsed.subcommand])
+    resolve_name(command.run)(options)
 
 
 def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:
     parser = ArgumentParser(prog=f"dlkd {name}", allow_abbrev=False, exit_on_error=False, description=command.help)
     if filled:
         parser.add_argument("--config", action="config", help="a YAML file, or the name of a shipped recipe")
-        parser.add_class_arguments(command.options(), skip=set(command.flags))
+        parser.add_class_arguments(resolve_name(command.options), skip=set(command.flags))
         for flag, text in command.flags.items():
             parser.add_argument(f"--{flag}", action="store_true", help=text)
     return parser

@@ -20,7 +20,7 @@ from dlkd.data.samples import Indices
 from dlkd.difficulty import DifficultyLevel, column_name, mean_distance
 from dlkd.errors import UserError
 from dlkd.methods import Composition, make_method, resolve_loss
-from dlkd.models import InputFormat, build_model, default_input_format, load_weights
+from dlkd.models import InputFormat, LoadedModel, build_model, default_input_format, load_weights
 from dlkd.store import Lesson, Lessons, LiveLessons, StoredLessons
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.ema import WeightAverage
@@ -173,21 +173,27 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if options.optim.ema is not None:
         session.average = WeightAverage(module, options.optim.ema)
     if loaded is not None:
-        with_probes = method.level is not None or distill.store is not None
-        session.teaching = make_teaching(
-            distill.teacher,
-            distill.probe,
-            options.engine,
-            data,
-            loaded,
-            size=size,
-            with_probes=with_probes,
-            device=fabric.device,
-        )
-        session.remarks += session.teaching.remarks
-        session.level = method.level or (DifficultyLevel().to(fabric.device) if with_probes else None)
-        session.lessons = _lessons(session, distill)
+        _add_teacher(session, distill, loaded)
     return session
+
+
+def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedModel) -> None:
+    device = session.fabric.device
+    # A store keeps distances, so that methods that need them can share it with methods that do not.
+    with_probes = session.method.level is not None or distill.store is not None
+    session.teaching = make_teaching(
+        distill.teacher,
+        distill.probe,
+        distill.engine,
+        session.data,
+        loaded,
+        size=session.size,
+        with_probes=with_probes,
+        device=device,
+    )
+    session.remarks += session.teaching.remarks
+    session.level = session.method.level or (DifficultyLevel().to(device) if with_probes else None)
+    session.lessons = _lessons(session, distill)
 
 
 def make_fabric(options: RunOptions) -> Fabric:
