@@ -31,7 +31,7 @@ def write_atomic(path: Path, content: bytes | str, keep: Path | None = None) -> 
     Raises:
         UserError: the file cannot be written; what was there before is as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     name: str | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

@@ -31,6 +31,7 @@ OPTIONS = [
     ("distill", ("--probe.sparsity", "abc"), ("--probe.sparsity", "a number", "auto", "abc")),
     ("distill", ("--probe.sparsity", "[0.1,0.1]"), ("--probe.sparsity", "different")),
     ("distill", ("--probe.masks", 2), ("--probe.criterion random",)),
+    ("distill", ("--probe.norm", "batch", "--store", "store"), ("--probe.norm", "--store", "company")),
     ("distill", ("--loss.t_easy", 0), ("t_easy", "positive")),
     ("distill", ("--loss.t_hard", -2), ("t_hard", "positive")),
     ("distill", ("--method", "kd", "--loss.temperature", 0), ("temperature", "positive")),

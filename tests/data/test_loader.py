@@ -1,6 +1,8 @@
 """Which batch a training step sees, and that workers change nothing about it."""
 
+import os
 import random
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +10,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from dlkd.data import CropFlip, ImageTransform, Mixing, Steps, ViewFamily, centre_crop, plain_batches, resized_crop_flip
+from dlkd.data import (
+    CropFlip,
+    FilePixels,
+    ImageTransform,
+    Mixing,
+    Samples,
+    Steps,
+    ViewFamily,
+    centre_crop,
+    plain_batches,
+    resized_crop_flip,
+)
 from dlkd.errors import UserError
 
 
@@ -142,3 +156,16 @@ def test_plain_batches(one_class_each, photos):
     assert [tuple(x.shape) for x, _ in found] == [(4, 3, 8, 8), (4, 3, 8, 8), (1, 3, 8, 8)]
     assert torch.equal(found[1][0][2], centre_crop(8)(photos.pixels.load(6), 0, 0, 0))
     assert next(plain_batches(photos, batch_size=1))[0].shape == (1, 3, 224, 224)
+
+
+def test_killed_worker_is_told_in_one_line(tmp_path):
+    class Kills(ImageTransform):
+        def __call__(self, image, seed, sample, view):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    pixels = FilePixels([tmp_path / "a.png"] * 4, tmp_path)
+    samples = Samples(pixels, torch.tensor([0, 1, 0, 1]), np.arange(4), ("a", "b"))
+    steps = Steps(ViewFamily(samples, Kills(lambda image: image, {})), 2)
+    with pytest.raises(UserError, match=r"^a process that prepares images was killed.*--data\.workers$"):
+        list(steps.loader(0, 2, workers=1))

@@ -115,7 +115,9 @@ def test_bad_value_is_refused_by_name(name, value):
     with pytest.raises(UserError) as caught:
         options.check()
     message = str(caught.value)
-    assert message.startswith(f"expected --optim.{name} to be ") and f"but got {value}" in message and "\n" not in message
+    assert (
+        message.startswith(f"expected --optim.{name} to be ") and f"but got {value}" in message and "\n" not in message
+    )
 
 
 def test_bad_pairs_and_several_bad_values_in_one_line():

@@ -76,10 +76,23 @@ class Steps(Dataset["Batch | UserError"]):
             pin_memory=_pin(workers),
             generator=torch.Generator(),  # the default one would be moved on, by a seed that no view needs
         )
-        for batch in loader:
+        batches = iter(loader)
+        while (batch := _next(batches)) is not None:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+def _next(batches: Iterator[Batch | UserError]) -> Batch | UserError | None:
+    try:
+        return next(batches, None)
+    except RuntimeError as error:
+        # A worker that was killed is torch's RuntimeError; any other is a mistake of ours.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            "a process that prepares images was killed, as for want of memory; give fewer --data.workers"
+        ) from error
 
 
 def plain_batches(

@@ -247,6 +247,11 @@ def _lessons(session: Session, options: DistillOptions) -> Lessons:
     live = LiveLessons(session.teaching.teacher, session.method_settings.get("distance_temperature", 1.0))
     if options.store is None:
         return live
+    if session.teaching.specs and options.probe.norm == "batch":
+        raise UserError(
+            "expected --probe.norm eval or recalibrated with --store: by statistics of the batch a distance depends on "
+            "the company of an image, and cannot be kept"
+        )
     return StoredLessons(options.store, live, session.family, session.teaching.identity)
 
 
