@@ -1,7 +1,50 @@
-"""Pure loss functions: one idea a file, per sample first, needing torch and nothing else."""
+"""Pure loss functions: one idea a file, per sample first, needing torch and nothing else.
+
+``<method>_loss(student_logits, teacher_logits, target=None, *, …, reduction="mean")`` is the distillation term
+alone, without the cross-entropy to the labels; its docstring says whether T² is inside.
+"""
 
 from dlkd.losses.cross_entropy import cross_entropy
+from dlkd.losses.dkd import dkd_loss
 from dlkd.losses.kl import kd_loss, kl_divergence
+from dlkd.losses.mse import mse_loss
+from dlkd.losses.nkd import nkd_loss
+from dlkd.losses.relation import dist_loss, r2kd_value_loss
+from dlkd.losses.rld import rld_loss
+from dlkd.losses.standardize import z_score
 from dlkd.losses.temperature import Temperature, Temperatures
+from dlkd.losses.tempered import (
+    ats_loss,
+    dtkd_loss,
+    ea_kd_loss,
+    energy_kd_loss,
+    lskd_loss,
+    normkd_loss,
+    ttm_loss,
+    wsld_loss,
+    wttm_loss,
+)
 
-__all__ = ["Temperature", "Temperatures", "cross_entropy", "kd_loss", "kl_divergence"]
+__all__ = [
+    "Temperature",
+    "Temperatures",
+    "ats_loss",
+    "cross_entropy",
+    "dist_loss",
+    "dkd_loss",
+    "dtkd_loss",
+    "ea_kd_loss",
+    "energy_kd_loss",
+    "kd_loss",
+    "kl_divergence",
+    "lskd_loss",
+    "mse_loss",
+    "nkd_loss",
+    "normkd_loss",
+    "r2kd_value_loss",
+    "rld_loss",
+    "ttm_loss",
+    "wsld_loss",
+    "wttm_loss",
+    "z_score",
+]
