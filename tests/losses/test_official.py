@@ -23,7 +23,9 @@ def test_value_and_gradient(case):
         value = losses.kd_loss(student, inputs["teacher"], **arguments)
     else:
         value = FUNCTIONS[case["method"]](student, inputs["teacher"], inputs["target"], **arguments)
-    assert value.item() == pytest.approx(case["value"], rel=1e-9)
+    # EA-KD's code adds 1e-10 inside the logarithm of its entropies; ours takes no logarithm of a softmax.
+    rel = 1e-8 if case["method"] == "ea_kd" else 1e-9
+    assert value.item() == pytest.approx(case["value"], rel=rel)
     value.backward()
     expected = torch.tensor(case["gradient"], dtype=torch.float64)
     torch.testing.assert_close(student.grad, expected, rtol=1e-8, atol=1e-10)

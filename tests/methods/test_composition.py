@@ -10,7 +10,7 @@ from dlkd import DifficultyLevel, DifficultyTemperature, DLKDLoss
 from dlkd.losses import Temperatures
 from dlkd.methods import Composition, Divergence, FixedTemperature, Signals, make_method
 from dlkd.methods.composition import kl
-from dlkd.methods.dlkd import TemperatureByDifficulty
+from dlkd.methods.temperatures import TemperatureByDifficulty
 
 B, C = 7, 5
 
@@ -150,7 +150,8 @@ def test_weights_touch_the_samples_and_never_the_batch_part():
     parts = Composition(
         FixedTemperature(2.0), divergence=with_batch, weight=lambda s, t: u, label_weight=0, kd_weight=0.5
     ).parts(x)
-    batch = np.square(numpy_of(x.student_logits)).mean()
+    # The scale undoes the temperature in both parts: 2² here.
+    batch = 4 * np.square(numpy_of(x.student_logits)).mean()
     expected = 0.5 * (reference(x, 2.0, 2.0, 4.0, weight=u.numpy()) + batch)
     assert parts.total.item() == pytest.approx(expected, rel=1e-11)
     # Weight zero leaves the batch part alone.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from dlkd import DifficultyTemperature, DLKDLoss
+from dlkd import DifficultyTemperature, DLKDLoss, losses
 from dlkd.errors import UserError
 from dlkd.methods import METHODS, LossOptions, Signals, make_method, resolve_loss
 
@@ -66,7 +66,7 @@ def test_every_setting_is_an_option_and_reaches_the_method(name):
     # Halving any number of a method changes its loss, unless it only enters with a distance.
     base, x = make_method(name).parts(signals()).total, signals()
     for setting, value in METHODS[name].defaults.items():
-        if isinstance(value, float) and setting != "distance_temperature":
+        if isinstance(value, float) and setting not in ("distance_temperature", "warmup_epochs", "ramp_epochs"):
             changed = make_method(name, LossOptions(**{setting: value / 2})).parts(x).total
             assert changed.item() != pytest.approx(base.item(), rel=1e-6), setting
 
@@ -93,9 +93,7 @@ def test_given_options_win():
         "distance_temperature": 3.0,
     }
     method = make_method("dlkd", given)
-    assert isinstance(method, DLKDLoss)
     assert (method.temperature.mapping.t_easy, method.level.mode, method.scale) == (6.0, "absolute", "mean")
-    assert method.distance_temperature == 3.0
 
 
 @pytest.mark.parametrize(("name", "near"), [("dlkdd", "dlkd"), ("DKL", None), ("", None), ("k d", "kd"), ("cee", "ce")])
@@ -137,3 +135,116 @@ def test_bad_values_are_one_line(name, option):
     with pytest.raises(UserError, match="expected") as caught:
         make_method(name, LossOptions(**option))
     assert "\n" not in str(caught.value) and f"method {name}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_its_loss_function(name):
+    """The composition and the public function of a method are one: w_ce·CE + w_kd·loss."""
+    functions = {
+        "kd": lambda s, t, y: losses.kd_loss(s, t, 4.0),
+        "dlkd": lambda s, t, y: losses.kd_loss(s, t, 2 + 4 * torch.linspace(0, 1, 6, dtype=torch.float64)),
+        "ea": losses.ea_kd_loss,
+    }
+    if name in ("ce", "ls", "ctkd"):
+        pytest.skip("no such function")
+    function = functions.get(name) or getattr(losses, f"{name}_loss")
+    x, settings = signals(), resolve_loss(name, LossOptions())
+    expected = settings["ce_weight"] * losses.cross_entropy(x.student_logits, x.target).mean()
+    expected = expected + settings["kd_weight"] * function(x.student_logits, x.teacher_logits, x.target)
+    torch.testing.assert_close(make_method(name).parts(x).total, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_warm_up_counts_epochs_from_one_and_leaves_the_labels_alone():
+    x, method = signals(), make_method("dkd")
+    full, label = method.parts(x).total, losses.cross_entropy(x.student_logits, x.target).mean()
+    for epoch, share in ((0, 0.05), (9, 0.5), (19, 1.0), (50, 1.0)):
+        method.start_epoch(epoch)
+        torch.testing.assert_close(method.parts(x).total, label + share * (full - label))
+
+
+def test_learned_temperature_climbs_against_the_student():
+    method, x = make_method("ctkd"), signals()
+    theta = method.temperature.theta
+    assert method.parts(x).temperature[0].item() == pytest.approx(15.62, abs=0.01)
+    plain = 0.9 * losses.kd_loss(x.student_logits, x.teacher_logits, 1 + 20 * torch.sigmoid(torch.ones(6)).double())
+    torch.testing.assert_close(plain + method.label_weight * method.parts(x).label.mean(), method.parts(x).total)
+    gradients = []
+    for epoch in (0, 4, 9, 30):
+        method.start_epoch(epoch)
+        gradients.append(torch.autograd.grad(method.parts(x).total, theta)[0].item())
+    # Published strengths: 0.0245 in the first epoch, 1 from the tenth on; the sign is turned.
+    ratios = [g / gradients[-1] for g in gradients]
+    assert ratios == pytest.approx([0.02447, 0.5, 1.0, 1.0], abs=1e-4)
+    tau = (1 + 20 * torch.sigmoid(torch.ones(()).double())).requires_grad_()
+    log_p, log_q = ((z / tau).log_softmax(1) for z in (x.teacher_logits, x.student_logits.detach()))
+    value = 0.9 * tau**2 * (log_p.exp() * (log_p - log_q)).sum(1).mean()
+    slope = (
+        torch.autograd.grad(value, tau)[0] * 20 * torch.sigmoid(torch.ones(())) * (1 - torch.sigmoid(torch.ones(())))
+    )
+    assert gradients[-1] == pytest.approx(-slope.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dlkd+dkd",
+        "dlkd+nkd",
+        "dlkd+dist",
+        "dlkd+zscore",
+        "dlkd+dkd+zscore",
+        "dkd+lskd",
+        "dlkd+wsld",
+        "dlkd+ea",
+        "ctkd+dkd",
+    ],
+)
+def test_compositions(name):
+    method, x = make_method(name), signals()
+    if method.level is not None:
+        method.level.calibrate(torch.rand(100))
+    total = method.parts(x).total
+    total.backward()
+    assert total.isfinite() and x.student_logits.grad.isfinite().all()
+
+
+def test_what_a_composition_takes_from_whom():
+    settings = resolve_loss("dlkd+dkd+zscore", LossOptions())
+    # DLKD's temperature, DKD's parts and label weight, LSKD's weight of the teacher, as its authors combine it.
+    assert (settings["t_easy"], settings["beta"], settings["ce_weight"], settings["kd_weight"]) == (2.0, 8.0, 1.0, 9.0)
+    assert "temperature" not in settings
+    assert make_method("dkd+lskd").temperature.temperature == 2.0
+
+
+def test_flat_dlkd_on_dkd_is_dkd():
+    x = signals()
+    flat = make_method("dlkd+dkd", LossOptions(t_easy=4.0, t_hard=4.0))
+    assert torch.equal(flat.parts(x).total, make_method("dkd").parts(x).total)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("dkd+nkd", "dkd and nkd do not go together: each has a divergence of its own"),
+        ("dlkd+ttm", "dlkd and ttm do not go together: each has a temperature of its own"),
+        ("wsld+ea", "weight of its own"),
+        ("dlkd+rld", "rld takes no temperature of each sample"),
+        ("dlkd+mse", "mse takes no temperature"),
+        ("normkd+nkd", "undoes the temperature in its own way"),
+        ("ce+dkd", "ce alone"),
+        ("dkd+dkd", "once"),
+        ("dlkd+dkt", "did you mean"),
+    ],
+)
+def test_impossible_compositions_say_why(name, reason):
+    with pytest.raises(UserError, match=r"expected|together") as caught:
+        make_method(name)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_label_smoothing():
+    x = signals()
+    log_q = log_softmax(x.student_logits.detach().numpy(), 1)
+    expected = (0.8 * -log_q[range(6), x.target] + 0.2 * -log_q.mean(1)).mean()
+    assert make_method("ls", LossOptions(smoothing=0.2)).parts(x).total.item() == pytest.approx(expected)
+    with pytest.raises(UserError, match="smoothing"):
+        make_method("ls", LossOptions(smoothing=1.0))

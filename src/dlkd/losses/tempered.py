@@ -11,7 +11,7 @@ from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.reduction import Reduction, reduce
 from dlkd.losses.rules import cooperative_temperatures, energy, std_temperatures, target_temperatures
 from dlkd.losses.standardize import z_score
-from dlkd.losses.temperature import Temperatures
+from dlkd.losses.temperature import Temperature, Temperatures, temperature_pair
 from dlkd.losses.weights import entropy_weight, wsld_weight, wttm_weight
 
 
@@ -167,12 +167,14 @@ def ea_kd_loss(
     return reduce(weight * kd_loss(student_logits, teacher_logits, temperature, reduction="none"), reduction)
 
 
-def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature) -> Tensor:
     """−Σ_c p_t,c(T)·log p_s,c(T), ``[B]``: KL plus the teacher's entropy."""
     check_pair(student_logits, teacher_logits)
     with no_autocast(student_logits):
-        p = torch.softmax(full_precision(frozen(teacher_logits)) / temperature, dim=1)
-        return -(p * torch.log_softmax(full_precision(student_logits) / temperature, dim=1)).sum(dim=1)
+        student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
+        t = temperature_pair(temperature, student)
+        log_q = torch.log_softmax(student / t.student, dim=1)
+        return -(torch.softmax(teacher / t.teacher, dim=1) * log_q).sum(dim=1)
 
 
 def _teacher_only(logits: Tensor, exponent: float) -> Temperatures:

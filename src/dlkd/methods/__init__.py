@@ -1,8 +1,9 @@
 """Named distillation methods, each a composition of the choices in the rooms below."""
 
-from dlkd.methods.composition import Composition, Divergence, FixedTemperature, LossParts, Signals
+from dlkd.methods.composition import Composition, Divergence, LossParts, Signals
 from dlkd.methods.dlkd import DLKDLoss
-from dlkd.methods.registry import METHODS, LossOptions, Method, make_method, resolve_loss
+from dlkd.methods.registry import METHODS, LossOptions, Method, make_method, parse_method, resolve_loss
+from dlkd.methods.temperatures import FixedTemperature
 
 __all__ = [
     "METHODS",
@@ -15,5 +16,6 @@ __all__ = [
     "Method",
     "Signals",
     "make_method",
+    "parse_method",
     "resolve_loss",
 ]

@@ -13,7 +13,7 @@ from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.kl import kl_divergence
 from dlkd.losses.temperature import Temperatures
 
-Scale = Literal["per_sample", "mean", "none"]
+Scale = Literal["per_sample", "mean", "none", "teacher"]
 
 
 class Signals(NamedTuple):
@@ -48,28 +48,6 @@ class TemperatureRule(Protocol):
         """Mean of T_t·T_s over the reference samples, or over the batch where there is no reference."""
 
 
-class FixedTemperature(nn.Module):
-    """One temperature for all samples."""
-
-    def __init__(self, temperature: float) -> None:
-        super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"expected temperature to be positive and finite, but got {temperature}")
-        self.temperature = float(temperature)
-
-    def forward(self, signals: Signals) -> Temperatures:
-        """The same for teacher and student."""
-        t = signals.student_logits.new_full((1, 1), self.temperature, dtype=loss_dtype(signals.student_logits))
-        return Temperatures(t, t)
-
-    def mean_square(self, temperatures: Temperatures) -> Tensor:
-        """T²."""
-        return temperatures.student.square().mean()
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"
-
-
 def kl(signals: Signals, temperatures: Temperatures) -> Divergence:
     """:func:`dlkd.losses.kl_divergence` as a divergence."""
     return Divergence(kl_divergence(signals.student_logits, signals.teacher_logits, temperatures))
@@ -99,9 +77,10 @@ class Composition(nn.Module):
         transform: what happens to the logits before all else; the label term sees them as they are.
         weight: u ``[B]``; None is one.
         scale: s_i = T_t,i·T_s,i (``per_sample``; T² for equal temperatures), its mean over the reference
-            (``mean``), or 1 (``none``).
+            (``mean``), T_t,i² (``teacher``), or 1 (``none``). A batch part gets the mean of s.
         label: the label term, per sample.
         label_weight, kd_weight: w_label and w_kd, finite and not negative, one of them above 0.
+        warmup_epochs: w_kd rises over so many epochs: in epoch e = 1, 2, … it is multiplied by min(e/warm-up, 1).
     """
 
     def __init__(
@@ -115,6 +94,7 @@ class Composition(nn.Module):
         label: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         label_weight: float = 0.1,
         kd_weight: float = 0.9,
+        warmup_epochs: float = 0.0,
     ) -> None:
         super().__init__()
         if scale not in get_args(Scale):
@@ -127,6 +107,16 @@ class Composition(nn.Module):
         self.temperature, self.divergence, self.transform = temperature, divergence, transform
         self.weight, self.scale, self.label = weight, scale, label
         self.label_weight, self.kd_weight = label_weight, kd_weight
+        if not 0 <= warmup_epochs < float("inf"):
+            raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")
+        self.warmup_epochs, self._warm = warmup_epochs, 1.0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Tell the method the epoch, counted from 0: for the warm-up, and for temperatures that have a curriculum."""
+        self._warm = min((epoch + 1) / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        start = getattr(self.temperature, "start_epoch", None)
+        if start is not None:
+            start(epoch)
 
     @property
     def needs_teacher(self) -> bool:
@@ -147,11 +137,12 @@ class Composition(nn.Module):
         seen = signals if self.transform is None else self.transform(signals)
         temperatures = self.temperature(seen)
         divergence = self.divergence(seen, temperatures)
-        per_sample = self._scale(temperatures) * divergence.per_sample
+        scale = self._scale(temperatures)
+        per_sample = scale * divergence.per_sample
         if self.weight is not None:
             per_sample = self.weight(seen, temperatures) * per_sample
-        kd = per_sample.mean() if divergence.batch is None else per_sample.mean() + divergence.batch
-        total = self.kd_weight * kd
+        kd = per_sample.mean() if divergence.batch is None else per_sample.mean() + scale.mean() * divergence.batch
+        total = (self.kd_weight * self._warm) * kd
         if self.label_weight:
             total = self.label_weight * label.mean() + total
         mean_temperature = temperatures.student.mean(dim=1).expand(per_sample.shape[0])
@@ -160,6 +151,8 @@ class Composition(nn.Module):
     def _scale(self, t: Temperatures) -> Tensor:
         if self.scale == "none":
             return t.student.new_ones(())
+        if self.scale == "teacher":
+            return t.teacher.square().mean(dim=1)
         if self.scale == "mean":
             assert self.temperature is not None
             return self.temperature.mean_square(t)

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlkd.difficulty.distance import probe_distance
 from dlkd.difficulty.level import DifficultyLevel, LevelMode
 from dlkd.difficulty.temperature import DifficultyTemperature
-from dlkd.losses.temperature import Temperatures
-from dlkd.methods.composition import Composition, Scale, Signals, loss_dtype
-
-
-class TemperatureByDifficulty(nn.Module):
-    """The same temperature for teacher and student, from the level of the sample."""
-
-    def __init__(self, mapping: DifficultyTemperature, level: DifficultyLevel) -> None:
-        super().__init__()
-        self.mapping, self.level = mapping, level
-
-    def forward(self, signals: Signals) -> Temperatures:
-        """``[B, 1]`` for both."""
-        assert signals.level is not None
-        # In the dtype of the loss before T is formed: T_easy = T_hard must be that float exactly.
-        t = self.mapping(signals.level.to(loss_dtype(signals.student_logits))).unsqueeze(1)
-        return Temperatures(t, t)
-
-    def mean_square(self, temperatures: Temperatures) -> Tensor:
-        """Mean of T² over the reference distances; over the batch where there is none."""
-        t = temperatures.student
-        if self.level.calibrated and self.level.mode != "batch":
-            t = self.mapping(self.level(self.level.quantiles)).to(t)
-        return t.square().mean()
+from dlkd.methods.composition import Composition, Scale, Signals
+from dlkd.methods.temperatures import TemperatureByDifficulty
 
 
 class DLKDLoss(Composition):

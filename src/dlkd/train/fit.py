@@ -45,6 +45,7 @@ def fit(session: Session) -> None:
             _seed_step(options.seed, step)
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
             set_learning_rate(session.optimizer, rate)
+            session.method.start_epoch(step // steps.per_epoch)
             train_step(session, batch.to(session.fabric.device), step)
             waits.images += len(batch.labels)
             done = step + 1

@@ -1,0 +1,197 @@
+"""The temperature rules of the named methods."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkd.difficulty.level import DifficultyLevel
+from dlkd.difficulty.temperature import DifficultyTemperature
+from dlkd.losses.rules import cooperative_temperatures, std_temperatures, target_temperatures
+from dlkd.losses.temperature import Temperatures
+from dlkd.methods.composition import Signals, loss_dtype
+
+
+class BatchRule(nn.Module):
+    """A rule that knows no reference: its mean of T_t·T_s is that of the batch."""
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """The pair of temperatures of a batch."""
+        raise NotImplementedError
+
+    def mean_square(self, temperatures: Temperatures) -> Tensor:
+        """Mean of T_t·T_s."""
+        return (temperatures.teacher * temperatures.student).mean()
+
+
+class FixedTemperature(BatchRule):
+    """One temperature for all samples."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = positive("temperature", temperature)
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """The same for teacher and student."""
+        t = constant(self.temperature, signals.student_logits)
+        return Temperatures(t, t)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}"
+
+
+class TeacherTemperature(BatchRule):
+    """TTM: 1/g for the teacher, 1 for the student."""
+
+    def __init__(self, exponent: float) -> None:
+        super().__init__()
+        self.exponent = positive("exponent", exponent)
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """The student's is 1."""
+        like = signals.student_logits
+        return Temperatures(constant(1 / self.exponent, like), constant(1.0, like))
+
+
+class StdTemperature(BatchRule):
+    """NormKD: a multiple of the standard deviation of each row; see :func:`std_temperatures`."""
+
+    def __init__(self, factor: float, eps: float, unbiased: bool) -> None:
+        super().__init__()
+        self.factor, self.eps, self.unbiased = positive("factor", factor), eps, unbiased
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """Each of its own logits."""
+        s, t = signals.student_logits, signals.teacher_logits
+        return std_temperatures(s, t, self.factor, eps=self.eps, unbiased=self.unbiased)
+
+
+class CooperativeTemperature(BatchRule):
+    """DTKD: teacher and student share 2T by their largest logits; see :func:`cooperative_temperatures`."""
+
+    def __init__(self, temperature: float, centred: bool) -> None:
+        super().__init__()
+        self.temperature, self.centred = positive("temperature", temperature), centred
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """The more certain of the two gets the higher one."""
+        s, t = signals.student_logits, signals.teacher_logits
+        return cooperative_temperatures(s, t, self.temperature, centred=self.centred)
+
+
+class TargetTemperature(BatchRule):
+    """ATS: one for the label's logit of the teacher, one for its others, one for the student."""
+
+    def __init__(self, target_temperature: float, other_temperature: float, student_temperature: float) -> None:
+        super().__init__()
+        self.target = positive("target_temperature", target_temperature)
+        self.other = positive("other_temperature", other_temperature)
+        self.student = positive("student_temperature", student_temperature)
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """``[B, C]`` for the teacher."""
+        teacher = target_temperatures(signals.teacher_logits, signals.target, self.target, self.other)
+        return Temperatures(teacher, constant(self.student, signals.student_logits))
+
+
+class LearnedTemperature(BatchRule):
+    """CTKD: T = 1 + 20·sigmoid(θ), learned against the student.
+
+    The gradient of θ is multiplied by −λ, λ going from 0 to 1 by a cosine over the first epochs: the temperature
+    makes the lesson harder while the student makes it easier. θ starts at 1, so T at 15.6.
+
+    Args:
+        ramp_epochs: 10 for CIFAR-100, 5 for ImageNet.
+
+    Source: Li et al., "Curriculum temperature for knowledge distillation", AAAI 2023, equations 5 to 8.
+    """
+
+    def __init__(self, ramp_epochs: float) -> None:
+        super().__init__()
+        self.ramp_epochs = positive("ramp_epochs", ramp_epochs)
+        self.theta = nn.Parameter(torch.ones(1, 1))
+        self.strength = 0.0
+
+    def start_epoch(self, epoch: float) -> None:
+        """λ of the epoch, counted from 0; the published code counts from 1."""
+        self.strength = (1 - math.cos(math.pi * min(epoch + 1, self.ramp_epochs) / self.ramp_epochs)) / 2
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """The same for teacher and student."""
+        theta = reverse_gradient(self.theta.to(loss_dtype(signals.student_logits)), self.strength)
+        t = 1 + 20 * torch.sigmoid(theta)
+        return Temperatures(t, t)
+
+
+class StepTemperature(nn.Module):
+    """Energy KD: T_easy below a share of the reference, T_hard above another, T_middle between."""
+
+    def __init__(self, t_easy: float, t_middle: float, t_hard: float, easy_share: float, hard_share: float) -> None:
+        super().__init__()
+        for name, value in (("t_easy", t_easy), ("t_middle", t_middle), ("t_hard", t_hard)):
+            positive(name, value)
+        if not (0 <= easy_share and 0 <= hard_share and easy_share + hard_share <= 1):
+            raise ValueError(f"expected easy_share and hard_share to be parts of 1, but got {easy_share}, {hard_share}")
+        self.t_easy, self.t_middle, self.t_hard = t_easy, t_middle, t_hard
+        self.easy_share, self.hard_share = easy_share, hard_share
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Levels ``[B]`` in [0, 1] → temperatures ``[B]``."""
+        middle = torch.full_like(level, self.t_middle)
+        t = torch.where(level < self.easy_share, torch.full_like(level, self.t_easy), middle)
+        return torch.where(level > 1 - self.hard_share, torch.full_like(level, self.t_hard), t)
+
+
+class TemperatureByDifficulty(nn.Module):
+    """The same temperature for teacher and student, from the level of the sample."""
+
+    def __init__(self, mapping: DifficultyTemperature | StepTemperature, level: DifficultyLevel) -> None:
+        super().__init__()
+        self.mapping, self.level = mapping, level
+
+    def forward(self, signals: Signals) -> Temperatures:
+        """``[B, 1]`` for both."""
+        if signals.level is None:
+            raise ValueError("expected a difficulty level for this method, but got none")
+        # In the dtype of the loss before T is formed: T_easy = T_hard must be that float exactly.
+        t = self.mapping(signals.level.to(loss_dtype(signals.student_logits))).unsqueeze(1)
+        return Temperatures(t, t)
+
+    def mean_square(self, temperatures: Temperatures) -> Tensor:
+        """Mean of T² over the reference distances; over the batch where there is none."""
+        t = temperatures.student
+        if self.level.calibrated and self.level.mode != "batch":
+            t = self.mapping(self.level(self.level.quantiles)).to(t)
+        return t.square().mean()
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * gradients[0], None
+
+
+def reverse_gradient(x: Tensor, strength: float) -> Tensor:
+    """The identity, whose gradient is multiplied by −strength."""
+    result: Tensor = _Reverse.apply(x, strength)
+    return result
+
+
+def constant(value: float, like: Tensor) -> Tensor:
+    """``[1, 1]`` in the dtype of the loss."""
+    return like.new_full((1, 1), value, dtype=loss_dtype(like))
+
+
+def positive(name: str, value: float) -> float:
+    """The value as a float; ValueError where it is no temperature."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"expected {name} to be positive and finite, but got {value}")
+    return float(value)
