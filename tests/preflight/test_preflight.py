@@ -161,6 +161,16 @@ def test_probe_that_is_the_teacher_is_a_stop(teacher):
     assert found.stops[0].advice == "the 90 % quantile is below 0.001: raise --probe.sparsity"
 
 
+def test_the_ninety_per_cent_quantile_decides(teacher):
+    # From a probe that hardly differs to one whose median is still below the bound, but not its hard images.
+    found = [look(options(teacher, probe=ProbeOptions(sparsity=s)))[0] for s in (0.01, 0.02, 0.05, 0.1, 0.15, 0.2)]
+    quantiles = [f.figures["distance_quantiles"] for f in found]
+    stopped = [any(stop.what.startswith("distance") for stop in f.stops) for f in found]
+    assert stopped == [q[2] < 1e-3 for q in quantiles]
+    assert any(stopped) and any(q[2] > 1e-5 for q, stop in zip(quantiles, stopped, strict=True) if stop), quantiles
+    assert any(q[1] < 1e-3 for q, stop in zip(quantiles, stopped, strict=True) if not stop), quantiles
+
+
 def test_probe_under_half_of_the_teacher_is_a_stop(teacher):
     found, _ = look(options(teacher, probe=ProbeOptions(sparsity=0.99)))
     assert [f.what for f in found.stops] == ["probe global-0.99"]

@@ -1,4 +1,4 @@
-"""``dlkd``: quickstart, train, distill, evaluate, difficulty."""
+"""``dlkd``: quickstart, train, distill, evaluate, difficulty, methods."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ COMMANDS = {
     "distill": Command("distil a student from a teacher", DISTILL, "dlkd.jobs.run:run", RUN_FLAGS),
     "evaluate": Command("score a trained model", EVALUATE, "dlkd.jobs.evaluate:evaluate", REPLACE),
     "difficulty": Command("score the images of a data set", DIFFICULTY, "dlkd.jobs.difficulty:difficulty", REPLACE),
+    "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }
 
 

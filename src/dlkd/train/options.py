@@ -190,7 +190,7 @@ class DistillOptions(RunOptions):
     """Distil a student from a frozen teacher.
 
     Attributes:
-        method: ce (no teacher), kd or dlkd.
+        method: ce (no teacher), kd, dlkd or another of ``dlkd methods``; dlkd+dkd+zscore combines.
         student: what is trained.
         teacher: who teaches.
         probe: by which difficulty is measured.

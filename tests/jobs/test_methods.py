@@ -1,0 +1,33 @@
+"""``dlkd methods``, its page, and every method once through the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from dlkd.methods import METHODS, resolve_loss
+from dlkd.methods.registry import LossOptions
+
+PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
+
+
+def test_the_page_is_what_the_command_prints(dlkd):
+    done = dlkd("methods", "--format", "markdown")
+    assert done.status == 0 and done.out == PAGE.read_text()
+
+
+def test_table_and_one_composition(dlkd):
+    listed = dlkd("methods").out
+    assert all(f"│ {name}" in listed for name in METHODS)
+    shown = dlkd("methods", "--name", "dlkd+zscore").out
+    assert shown.rstrip().endswith(", ".join(f"{k} {v}" for k, v in resolve_loss("dlkd+lskd", LossOptions()).items()))
+
+
+def test_what_does_not_go_together(dlkd):
+    done = dlkd("methods", "--name", "dkd+nkd")
+    assert done.status == 2 and done.err.count("\n") == 1 and "each has a divergence of its own" in done.err
+
+
+@pytest.mark.parametrize("name", [*METHODS, "dlkd+dkd+zscore", "dlkd+nkd", "dlkd+dist"])
+def test_every_method_trains_a_student(good, distill, tmp_path, name):
+    good(*distill(tmp_path / "run", "--method", name, "--epochs", 2, "--views.mixing", "mixup", "--force"))
+    assert (tmp_path / "run" / "student.safetensors").is_file()
