@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from dlkd.errors import UserError
-from dlkd.files import TEMPORARY, check_run_folder, new_run_folder, write_atomic, write_json
+from dlkd.files import TEMPORARY, check_outside, check_run_folder, new_run_folder, write_atomic, write_json
 
 
 def names(path):
@@ -70,18 +70,49 @@ def test_leftovers_of_killed_writers_are_known_by_name(tmp_path):
         assert not TEMPORARY.fullmatch(name)
 
 
+def make(path, card, *, overwrite=False, fails=False, begun=False):
+    with new_run_folder(path, overwrite=overwrite, card=card, begun=lambda: begun):
+        if fails:
+            (path / "half").write_text("x")
+            raise UserError("expected to fail")
+
+
 def test_a_run_folder_is_new_or_ours(tmp_path):
     card = {"command": "distill"}
-    new_run_folder(tmp_path / "deep" / "run", overwrite=False, card=card)
+    make(tmp_path / "deep" / "run", card)
     assert json.loads((tmp_path / "deep" / "run" / "run.json").read_text()) == card
     (tmp_path / "empty").mkdir()
-    new_run_folder(tmp_path / "empty", overwrite=False, card=card)
+    make(tmp_path / "empty", card)
     (tmp_path / "empty" / "student").write_text("x")
     with pytest.raises(UserError, match="holds a run already; give --resume"):
-        new_run_folder(tmp_path / "empty", overwrite=False, card=card)
+        make(tmp_path / "empty", card)
     assert names(tmp_path / "empty") == ["run.json", "student"]
-    new_run_folder(tmp_path / "empty", overwrite=True, card=card)
-    assert names(tmp_path / "empty") == ["run.json"]
+    make(tmp_path / "empty", card, overwrite=True)
+    assert names(tmp_path / "empty") == ["run.json"] and names(tmp_path) == ["deep", "empty"]
+
+
+def test_a_run_that_fails_before_it_began_leaves_everything_as_it_was(tmp_path):
+    with pytest.raises(UserError, match="to fail"):
+        make(tmp_path / "new", {}, fails=True)
+    (tmp_path / "mounted").mkdir()
+    with pytest.raises(UserError, match="to fail"):
+        make(tmp_path / "mounted", {}, fails=True)
+    assert names(tmp_path) == ["mounted"] and names(tmp_path / "mounted") == []
+    make(tmp_path / "old", {"first": 1})
+    with pytest.raises(UserError, match="to fail"):
+        make(tmp_path / "old", {"second": 2}, overwrite=True, fails=True)
+    assert names(tmp_path) == ["mounted", "old"]
+    assert json.loads((tmp_path / "old" / "run.json").read_text()) == {"first": 1}
+    with pytest.raises(UserError, match="to fail"):
+        make(tmp_path / "old", {"second": 2}, overwrite=True, fails=True, begun=True)
+    assert names(tmp_path / "old") == ["half", "run.json"] and names(tmp_path) == ["mounted", "old"]
+
+
+def test_inputs_inside_the_run_are_refused(tmp_path):
+    check_outside(tmp_path / "run", {"store": tmp_path / "store", "teacher.weights": None})
+    for inside in (tmp_path / "run", tmp_path / "run" / "deep" / "w", tmp_path / "x" / ".." / "run"):
+        with pytest.raises(UserError, match=r"expected --teacher\.weights outside"):
+            check_outside(tmp_path / "run", {"teacher.weights": inside})
 
 
 def test_other_peoples_files_are_never_deleted(tmp_path):
@@ -91,7 +122,7 @@ def test_other_peoples_files_are_never_deleted(tmp_path):
     for name in ("thesis", "file"):
         for overwrite in (False, True):
             with pytest.raises(UserError, match="found files that are no run of dlkd"):
-                new_run_folder(tmp_path / name, overwrite=overwrite, card={})
+                make(tmp_path / name, {}, overwrite=overwrite)
     with pytest.raises(UserError, match="no folder to write to"):
         check_run_folder(tmp_path / "file" / "run", overwrite=False)
     check_run_folder(tmp_path / "new", overwrite=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dlkd.errors import UserError
@@ -104,16 +106,65 @@ def check_run_folder(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
 
 
-def new_run_folder(path: Path, *, overwrite: bool, card: dict[str, object]) -> None:
-    """Make an empty run folder with its card; see :func:`check_run_folder`."""
+@contextlib.contextmanager
+def new_run_folder(
+    path: Path, *, overwrite: bool, card: dict[str, object], begun: Callable[[], bool]
+) -> Iterator[None]:
+    """Make an empty run folder with its card for the block; see :func:`check_run_folder`.
+
+    A block that fails before it has ``begun`` leaves everything as it was: the new folder goes, and the run that it
+    replaces comes back. That one is deleted only when the block is through.
+    """
     check_run_folder(path, overwrite=overwrite)
+    found = path.exists()
+    aside = path.with_name(f".{path.name}.replaced") if found and any(path.iterdir()) else None
     try:
-        if path.exists():
-            shutil.rmtree(path)
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
-    write_json(path / MARKER, card)
+    try:
+        write_json(path / MARKER, card)
+        yield
+    except BaseException:
+        if not begun():
+            _empty(path)
+            if aside is not None:
+                path.rmdir()
+                aside.rename(path)
+            elif not found:
+                path.rmdir()
+        raise
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in ``folder``, which may be a mount point that has to stay."""
+    for item in folder.iterdir():
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item, ignore_errors=True)
+        else:
+            item.unlink(missing_ok=True)
+
+
+def check_outside(folder: Path, paths: Mapping[str, Path | None]) -> None:
+    """Refuse inputs inside the run folder, which ``--overwrite`` would delete.
+
+    Args:
+        folder: ``--out``.
+        paths: by the name of their option.
+
+    Raises:
+        UserError: one of them is ``folder`` or lies in it.
+    """
+    whole = folder.resolve()
+    for option, path in paths.items():
+        if path is not None and (path.resolve() == whole or whole in path.resolve().parents):
+            raise UserError(f"expected --{option} outside the folder of the run, but {path} is in --out {folder}")
 
 
 def write_json(path: Path, content: object) -> None:

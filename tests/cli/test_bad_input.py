@@ -37,7 +37,7 @@ OPTIONS = [
     ("distill", ("--method", "kd", "--loss.temperature", 0), ("temperature", "positive")),
     ("distill", ("--loss.ce_weight", -1), ("ce_weight", "at least 0")),
     ("distill", ("--method", "kd", "--loss.t_easy", 3), ("method kd has no --loss.t_easy", "temperature")),
-    ("distill", ("--method", "dkld"), ("'dkld'", "did you mean 'dlkd'")),
+    ("distill", ("--method", "dlkdd"), ("'dlkdd'", "did you mean 'dlkd'")),
     ("distill", ("--student.name", "resnet21"), ("'resnet21'", "did you mean")),
     ("distill", ("--student.name", "no_such_module:make"), ("no_such_module", "PYTHONPATH")),
     ("distill", ("--teacher.weights", "no/such/file"), ("no/such/file", "there is nothing")),

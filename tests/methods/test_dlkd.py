@@ -178,3 +178,9 @@ def test_exactly_one_source_of_difficulty():
     for extra in ({}, {"probe_logits": p, "distance": torch.rand(8)}):
         with pytest.raises(ValueError, match="exactly one"):
             DLKDLoss()(s, t, y, **extra)
+
+
+def test_a_distance_for_each_sample():
+    s, t, _, y = logits()
+    with pytest.raises(ValueError, match=r"distances of shape \[8\]"):
+        DLKDLoss()(s, t, y, distance=torch.rand(1))

@@ -199,7 +199,11 @@ def test_published_head_of_other_classes(name):
     if name.startswith("timm"):
         pytest.importorskip("timm")
     message = refusal(name, None, 5, pretrained=True)
-    assert "expected weights for 5 classes, but those of" in message and "1000" in message and "dlkd train" in message
+    assert (
+        "expected weights for 5 classes, but those of" in message
+        and "1000" in message
+        and "--teacher.weights" in message
+    )
 
 
 def test_published_only_by_timm_and_torchvision():

@@ -88,10 +88,12 @@ def test_pooled_tenths_are_weighted_by_their_images():
 
 def test_merged_bins_are_those_of_all_images_together():
     g = torch.Generator().manual_seed(4)
-    logits, labels = 3 * torch.randn(400, 5, generator=g), torch.randint(0, 5, (400,), generator=g)
+    # From hardly sure (1/30) to certain: every bin has its images.
+    sharpness = torch.linspace(0.1, 8, 400)[torch.randperm(400, generator=g)].unsqueeze(1)
+    logits, labels = sharpness * torch.randn(400, 30, generator=g), torch.randint(0, 30, (400,), generator=g)
     parts = [r._asdict() for k in range(4) for r in reliability(logits[100 * k :][:100], labels[100 * k :][:100])]
     whole = reliability(logits, labels)
     merged = _merged(parts)
-    assert len(merged) == len(whole)
+    assert len(merged) == len(whole) == 15
     for a, b in zip(merged, whole, strict=True):
         assert (a["confidence"], a["accuracy"]) == (pytest.approx(b.confidence), pytest.approx(b.accuracy))

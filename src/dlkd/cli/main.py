@@ -12,7 +12,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentParser,
+    Namespace,
+)
 
 import dlkd
 from dlkd.cli.explain import explain
@@ -110,7 +114,7 @@ def _run(arguments: list[str]) -> None:
 def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:
     parser = ArgumentParser(prog=f"dlkd {name}", allow_abbrev=False, exit_on_error=False, description=command.help)
     if filled:
-        parser.add_argument("--config", action="config", help="a YAML file, or the name of a shipped recipe")
+        parser.add_argument("--config", action=ActionConfigFile, help="a YAML file, or the name of a shipped recipe")
         parser.add_class_arguments(resolve_name(command.options), skip=set(command.flags))
         for flag, text in command.flags.items():
             parser.add_argument(f"--{flag}", action="store_true", help=text)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from dlkd.data.augment import CropFlip, ImageTransform, centre_crop, resized_crop_flip
 from dlkd.data.family import ViewFamily
@@ -183,8 +182,3 @@ def image_size(samples: Samples) -> tuple[int, int]:
         return 0, 0
     height, width = samples.pixels.array.shape[-2:]
     return height, width
-
-
-def class_counts(samples: Samples) -> torch.Tensor:
-    """Images of each class ``[C]``."""
-    return torch.bincount(samples.labels, minlength=len(samples.class_names))

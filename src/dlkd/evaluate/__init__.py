@@ -9,13 +9,14 @@ from dlkd.evaluate.figures import (
     figures,
     reliability,
 )
-from dlkd.evaluate.logits import logits_of
+from dlkd.evaluate.logits import check_finite, logits_of
 
 __all__ = [
     "accuracy",
     "agreement",
     "brier_score",
     "by_level",
+    "check_finite",
     "expected_calibration_error",
     "figures",
     "logits_of",

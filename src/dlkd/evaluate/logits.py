@@ -8,6 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.data import Samples, plain_batches
+from dlkd.data.samples import Indices
+from dlkd.errors import UserError
+
+
+def check_finite(logits: Tensor, ids: Indices, who: str) -> None:
+    """Refuse logits ``[N, C]`` that are not finite, naming the samples.
+
+    Raises:
+        UserError: some are not.
+    """
+    rows = (~logits.isfinite().all(dim=1)).nonzero().flatten()
+    if len(rows):
+        raise UserError(
+            f"the {who}'s logits are not finite for {len(rows)} images, first for sample ids "
+            f"{ids[rows[:5].numpy()].tolist()}; use other weights, or train with a lower --optim.lr"
+        )
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -70,13 +71,15 @@ class DifficultyOptions:
             raise UserError(f"expected --out to end with .csv or .parquet, but got {self.out}")
         for path in (self.out, self.out.with_suffix(".html")):
             check_new_file(path, overwrite=self.overwrite)
-        if self.augmented < 0 or self.seed < 0:
+        if self.augmented < 0 or not 0 <= self.seed < 2**63:
             raise UserError("expected --augmented and --seed to be at least 0")
         if self.augmented and self.split != "train":
             raise UserError("expected --split train with --augmented: other images have no augmented views")
         if not 0 < self.distance_temperature < float("inf"):
             raise UserError(f"expected --distance_temperature to be positive, but got {self.distance_temperature}")
         self.probe.check()
+        if self.out.suffix == ".parquet" and find_spec("pyarrow") is None:
+            raise UserError("a Parquet table needs pyarrow: pip install 'dlkd[parquet]', or write a .csv")
 
 
 def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np.ndarray]:
@@ -156,11 +159,9 @@ def _columns(samples: Samples, asked: list[dict[str, Tensor]]) -> dict[str, np.n
 
 def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
     if path.suffix == ".parquet":
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise UserError("a Parquet table needs pyarrow: pip install 'dlkd[parquet]', or write a .csv") from error
+        import pyarrow
+        from pyarrow import parquet
+
         sink = io.BytesIO()
         parquet.write_table(pyarrow.table({k: pyarrow.array(v.tolist()) for k, v in columns.items()}), sink)
         write_atomic(path, sink.getvalue())

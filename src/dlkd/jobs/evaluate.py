@@ -12,7 +12,7 @@ import yaml
 
 from dlkd.data import DataOptions, load_data
 from dlkd.errors import UserError
-from dlkd.evaluate import figures, logits_of
+from dlkd.evaluate import check_finite, figures, logits_of
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
 from dlkd.models import load_model
@@ -72,6 +72,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise UserError(str(error).replace("--teacher.", "--")) from error
     size = image_side(asked, loaded)
     logits, labels = logits_of(loaded.module.to(device), samples, loaded.input_format, size)
+    check_finite(logits, samples.ids, "model")
     found = {"split": options.split, "images": len(labels), **figures(logits, labels), **machine()}
     if options.out is not None:
         write_json(options.out, found)

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from dlkd.data import FilePixels
-from dlkd.errors import UserError
-from dlkd.evaluate import agreement, by_level, figures, logits_of, reliability
+from dlkd.evaluate import agreement, by_level, check_finite, figures, logits_of, reliability
 from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine, trained_on
 from dlkd.models import save_student
@@ -36,10 +35,7 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         logits, labels = logits_of(student, data.held_out, session.input_format, session.size)
         results["held_out"] = figures(logits, labels)
     logits, labels = logits_of(student, data.test, session.input_format, session.size)
-    if not bool(logits.isfinite().all()):
-        raise UserError(
-            "the trained student's logits are not finite on test images; start anew with a lower --optim.lr"
-        )
+    check_finite(logits, data.test.ids, "trained student")
     results["test"] = figures(logits, labels)
     results["reliability"] = [r._asdict() for r in reliability(logits, labels)]
     difficulty: dict[str, Any] | None = None
@@ -88,7 +84,8 @@ def _against_teacher(
     level = session.level(distance.to(session.fabric.device)).cpu()
     results["by_level"] = by_level(logits, labels, level, lesson.logits)
     mapping = getattr(session.method.temperature, "mapping", None)
-    curve = torch.linspace(0, 1, 101)
+    # At evenly spaced ranks of the reference, whatever the level makes of them.
+    curve = session.level(session.level.quantiles)
     return {
         "distance": distance.tolist(),
         "temperature": None if mapping is None else mapping(curve).tolist(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import yaml
 from rich.console import Console
 
 from dlkd.errors import UserError
-from dlkd.files import MARKER, check_run_folder, new_run_folder, write_atomic
+from dlkd.files import MARKER, check_outside, check_run_folder, new_run_folder, write_atomic
 from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
 from dlkd.train.checkpoint import CURRENT, clean_temporaries
 from dlkd.train.fit import fit
-from dlkd.train.options import DistillOptions, RunOptions
+from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.session import Session, make_session
 
 RESULTS = "results.json"
@@ -46,21 +45,30 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         fit(session)
         return finish(session, command)
     check_run_folder(folder, overwrite=options.overwrite)
+    check_outside(folder, _inputs(options))
     session = make_session(options, quiet=quiet)
     found = _look(session)
-    new_run_folder(
-        folder, overwrite=options.overwrite, card={**run_card(session, command), "preflight": found.to_dict()}
-    )
-    try:
+    card = {**run_card(session, command), "preflight": found.to_dict()}
+    # Before the first checkpoint there is nothing to go on with, and the same command should work once a cause of
+    # failure is mended.
+    with new_run_folder(folder, overwrite=options.overwrite, card=card, begun=lambda: (folder / CURRENT).exists()):
         _save_labels(session)
         write_atomic(folder / CONFIG, config_text(options))
         fit(session)
-    except UserError:
-        # There is nothing to go on with, and the same command should work once the cause is mended.
-        if not (folder / CURRENT).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return finish(session, command)
+        return finish(session, command)
+
+
+def _inputs(options: RunOptions) -> dict[str, Path | None]:
+    """What a run reads, by the name of its option."""
+    if isinstance(options, TrainOptions):
+        return {"data.root": options.data.root, "model.weights": options.model.weights}
+    assert isinstance(options, DistillOptions)
+    return {
+        "data.root": options.data.root,
+        "student.weights": options.student.weights,
+        "teacher.weights": options.teacher.weights,
+        "store": options.store,
+    }
 
 
 def resumable_config(folder: Path, command: str) -> Path:

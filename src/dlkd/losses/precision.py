@@ -23,4 +23,6 @@ def frozen(logits: Tensor) -> Tensor:
 
 def no_autocast(like: Tensor) -> contextlib.AbstractContextManager[object]:
     """Switch autocast off on the device of ``like``."""
+    if like.device.type not in ("cpu", "cuda"):
+        return contextlib.nullcontext()  # not every version of torch knows autocast there
     return torch.autocast(device_type=like.device.type, enabled=False)

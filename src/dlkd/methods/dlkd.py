@@ -82,6 +82,8 @@ class DLKDLoss(Composition):
             distance = probe_distance(teacher_logits, probe_logits, temperature=self.distance_temperature)
         if level is None:
             assert distance is not None
+            if distance.shape != student_logits.shape[:1]:
+                raise ValueError(f"expected distances of shape [{len(student_logits)}], but got {list(distance.shape)}")
             level = self.level(distance)
         elif level.shape != student_logits.shape[:1] or not bool(((level >= 0) & (level <= 1)).all()):
             raise ValueError(f"expected levels in [0, 1] of shape [{student_logits.shape[0]}]")

@@ -223,7 +223,7 @@ def _published(name: str, num_classes: int, channels: int) -> nn.Module:
     if classes != num_classes:
         raise CheckpointError(
             f"expected weights for {num_classes} classes, but those of {name} are for {classes}: "
-            "its head would be random; fine-tune it first with `dlkd train`"
+            "its head would be random; give weights of a model trained on these classes as --teacher.weights"
         )
     try:
         if source == "timm":

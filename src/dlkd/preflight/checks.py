@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import resource
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -218,9 +218,10 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
         signals = Signals(logits, logits.detach() if lesson is None else lesson.logits, batch.target, level)
         session.method.parts(signals).total.backward()
 
-    step()
-    started = time.perf_counter()
-    step()
+    with _step_in_one_line():
+        step()
+        started = time.perf_counter()
+        step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
@@ -232,7 +233,21 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
     return {"estimated_seconds": seconds, "estimated_memory_bytes": memory}
 
 
+@contextlib.contextmanager
+def _step_in_one_line() -> Iterator[None]:
+    """What a student's training step raises, as batch norm does for a batch of one, or a device out of memory."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"a training step failed: {reason}; try another --optim.batch_size or student") from error
+
+
 def _resident_bytes() -> int:
+    if os.name == "nt":
+        return 0
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 

@@ -18,6 +18,7 @@ from dlkd.jobs.difficulty import DifficultyOptions, difficulty
 from dlkd.jobs.run import run as run_job
 from dlkd.quickstart.page import render
 from dlkd.quickstart.summary import print_table, summarise
+from dlkd.train.interrupt import Interrupted
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import (
     DistillOptions,
@@ -84,7 +85,16 @@ def run(options: Quickstart) -> dict[str, Any]:
     """Train everything, print the table, write ``results.json`` and ``report.html``."""
     options.check()
     card: dict[str, Any] = {"command": "quickstart", "settings": plain(options), **machine()}
-    new_run_folder(options.out, overwrite=options.overwrite, card=card)
+    results = options.out / "results.json"
+    with new_run_folder(options.out, overwrite=options.overwrite, card=card, begun=results.exists):
+        try:
+            return _run(options, card)
+        except Interrupted as error:
+            # A part could be resumed, the whole cannot: it takes two minutes.
+            raise KeyboardInterrupt from error
+
+
+def _run(options: Quickstart, card: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     console = Console(highlight=False, markup=False, emoji=False)
     rows: list[dict[str, Any]] = []

@@ -54,9 +54,9 @@ def curves(history: Sequence[Mapping[str, Any]]) -> str:
     # A single epoch is a point: a line through it alone shows nothing.
     style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(history) < MANY_EPOCHS else {}
     for name in ("loss", "ce", "kd"):
-        if any(row[name] for row in history):
+        if any(row.get(name) for row in history):
             left.plot(
-                epochs, [row[name] for row in history], label={"ce": "CE", "kd": "KD term"}.get(name, name), **style
+                epochs, [row.get(name) for row in history], label={"ce": "CE", "kd": "KD term"}.get(name, name), **style
             )
     left.set(xlabel="epoch", ylabel="loss", yscale="log")
     if left.lines:
@@ -65,7 +65,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> str:
     held = [(row["epoch"], row["held_out_accuracy"]) for row in history if row.get("held_out_accuracy") is not None]
     if held:
         right.plot(*zip(*held, strict=True), label="held-out images, labels as given", **style)
-    if any(row["agreement"] for row in history):
+    if any(row.get("agreement") for row in history):
         right.plot(epochs, [row["agreement"] for row in history], "--", label="agreement with the teacher", **style)
     right.set(xlabel="epoch", ylabel="%", ylim=(0, 102))
     right.legend(fontsize=8)

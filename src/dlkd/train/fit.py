@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -31,16 +33,17 @@ def fit(session: Session) -> None:
     """
     options, steps = session.options, session.steps
     total = options.epochs * steps.per_epoch
-    start = restore(session)
-    if start is None:
-        calibrate(session)
-        start = 0
     waits = Waits()
-    # Killed between a checkpoint and its tables, an earlier process has left them a row short.
-    _write_tables(session)
-    board = Board(session.folder if options.engine.tensorboard else None, session.history)
-    session.student.train()
-    with StopRequest() as stop, Screen(session.title, total, start, quiet=session.quiet) as screen:
+    with StopRequest() as stop, contextlib.ExitStack() as stack:
+        start = restore(session)
+        if start is None:
+            calibrate(session)
+            start = 0
+        # Killed between a checkpoint and its tables, an earlier process has left them a row short.
+        _write_tables(session)
+        board = Board(session.folder if options.engine.tensorboard else None, session.history)
+        screen = stack.enter_context(Screen(session.title, total, start, quiet=session.quiet))
+        session.student.train()
         for step, batch in enumerate(waits.over(steps.loader(start, total, session.workers)), start):
             _seed_step(options.seed, step)
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
@@ -105,7 +108,7 @@ def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Bat
 
 
 def _weighted(parts: LossParts, batch: Batch) -> Tensor:
-    return parts.total.detach().double().cpu() * len(batch.labels)
+    return parts.total.detach().cpu().double() * len(batch.labels)
 
 
 def _check_finite(session: Session, logits: Tensor | None, batch: Batch, step: int, who: str) -> None:
@@ -128,12 +131,14 @@ def _seed_step(seed: int, step: int) -> None:
 def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: Screen, board: Board) -> None:
     epoch = done // session.steps.per_epoch
     means = session.diagnostics.epoch()
+    # Without a teacher there is no lesson whose figures could be 0.
+    absent = {"level", "gradient_weight"} | ({"kd", "temperature", "agreement"} if session.lessons is None else set())
     row: dict[str, float | int | None] = {
         "epoch": epoch,
         "step": done,
         "lr": rate,
         "loss": float(session.loss_sum) / max(means["samples"], 1),
-        **{k: v for k, v in means.items() if k not in ("level", "gradient_weight")},
+        **{k: v for k, v in means.items() if k not in absent},
         **waits.figures(),
     }
     if session.data.held_out is not None and session.evaluates(epoch):

@@ -132,7 +132,7 @@ class Screen:
         shown = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.3f}", f"train {row['accuracy']:.1f} %"]
         if row.get("held_out_accuracy") is not None:
             shown.append(f"held out {row['held_out_accuracy']:.1f} %")
-        if row["temperature"]:
+        if row.get("temperature"):
             shown.append(f"T {row['temperature']:.2f}")
         shown.append(f"{row['images_per_second']:.0f} images/s, {100 * row['data_wait']:.0f} % waiting")
         self.console.print("  " + ", ".join(shown), soft_wrap=True, highlight=False)

@@ -100,7 +100,7 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How the run is carried out; none of it changes what is computed but precision.
+    """How the run is carried out; but for precision, none of it changes more than the rounding.
 
     Attributes:
         precision: of the student's arithmetic; the loss is fp32 in all of them.

@@ -131,6 +131,10 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         UserError: whatever is wrong with the options or the files, in one line.
     """
     options.check()
+    if isinstance(options, DistillOptions) and options.probe.level_views and options.loss.scale == "mean":
+        raise UserError(
+            "expected --loss.scale per_sample or none with --probe.level_views: the mean of T² is that of single views"
+        )
     if options.engine.threads is not None:
         torch.set_num_threads(options.engine.threads)
     fabric = make_fabric(options)
@@ -269,13 +273,15 @@ def calibrate(session: Session) -> None:
     n = len(family.samples)
     if not options.probe.level_views:
         n = min(n, options.probe.reference)
+    # By statistics of the batch a distance depends on how many images are together.
+    together = options.optim.batch_size if options.probe.norm == "batch" else 256
     rows = []
     for view in range(views):
         # Whole pairs of one view number: mixed images are part of the family.
         order = family.order(view)
         chosen = order[:n] if n < order.size else np.arange(order.size)
         found = []
-        for part in np.split(chosen, range(256, len(chosen), 256)):
+        for part in np.split(chosen, range(together, len(chosen), together)):
             batch = family.batch(part, np.full(len(part), view)).to(session.fabric.device)
             found.append(session.distance(session.lessons(batch), family.samples.ids[part]))
         rows.append(torch.cat(found))
