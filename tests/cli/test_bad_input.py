@@ -30,6 +30,7 @@ OPTIONS = [
     ("distill", ("--probe.sparsity", -0.1), ("--probe.sparsity", "-0.1")),
     ("distill", ("--probe.sparsity", "abc"), ("--probe.sparsity", "a number", "auto", "abc")),
     ("distill", ("--probe.sparsity", "[0.1,0.1]"), ("--probe.sparsity", "different")),
+    ("distill", ("--probe.sparsity", "auto", "--probe.norm", "batch"), ("--probe.norm eval", "auto")),
     ("distill", ("--probe.masks", 2), ("--probe.criterion random",)),
     ("distill", ("--probe.norm", "batch", "--store", "store"), ("--probe.norm", "--store", "company")),
     ("distill", ("--loss.t_easy", 0), ("t_easy", "positive")),

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 
 Indices = npt.NDArray[np.int64]
 
@@ -108,11 +108,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image
     # 16 bits of grey: Pillow's own conversion turns whatever is above 255 white.
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-
-
-def first_line(error: BaseException) -> str:
-    """The error in one line, for a message to the user."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 Pixels = ArrayPixels | FilePixels

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dlkd.data.samples import ArrayPixels, FilePixels, Samples, first_line
-from dlkd.errors import UserError
+from dlkd.data.samples import ArrayPixels, FilePixels, Samples
+from dlkd.errors import UserError, first_line
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
 TRAIN_FOLDERS = ("train", "training")

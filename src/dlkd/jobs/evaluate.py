@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from dlkd.data import DataOptions, load_data
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.evaluate import check_finite, figures, logits_of
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
@@ -89,7 +89,7 @@ def data_of_run(folder: Path) -> DataOptions:
         values = yaml.safe_load(file.read_text())["data"]
         return dataclasses.replace(DataOptions(**values), root=Path(values["root"]))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{file} is damaged ({reason}); state the --data options") from error
 
 

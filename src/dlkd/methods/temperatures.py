@@ -126,29 +126,10 @@ class LearnedTemperature(BatchRule):
         return Temperatures(t, t)
 
 
-class StepTemperature(nn.Module):
-    """Energy KD: T_easy below a share of the reference, T_hard above another, T_middle between."""
-
-    def __init__(self, t_easy: float, t_middle: float, t_hard: float, easy_share: float, hard_share: float) -> None:
-        super().__init__()
-        for name, value in (("t_easy", t_easy), ("t_middle", t_middle), ("t_hard", t_hard)):
-            positive(name, value)
-        if not (0 <= easy_share and 0 <= hard_share and easy_share + hard_share <= 1):
-            raise ValueError(f"expected easy_share and hard_share to be parts of 1, but got {easy_share}, {hard_share}")
-        self.t_easy, self.t_middle, self.t_hard = t_easy, t_middle, t_hard
-        self.easy_share, self.hard_share = easy_share, hard_share
-
-    def forward(self, level: Tensor) -> Tensor:
-        """Levels ``[B]`` in [0, 1] → temperatures ``[B]``."""
-        middle = torch.full_like(level, self.t_middle)
-        t = torch.where(level < self.easy_share, torch.full_like(level, self.t_easy), middle)
-        return torch.where(level > 1 - self.hard_share, torch.full_like(level, self.t_hard), t)
-
-
 class TemperatureByDifficulty(nn.Module):
     """The same temperature for teacher and student, from the level of the sample."""
 
-    def __init__(self, mapping: DifficultyTemperature | StepTemperature, level: DifficultyLevel) -> None:
+    def __init__(self, mapping: DifficultyTemperature, level: DifficultyLevel) -> None:
         super().__init__()
         self.mapping, self.level = mapping, level
 

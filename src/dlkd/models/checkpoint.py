@@ -11,6 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from dlkd.errors import first_line
+
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 """Keys under which public checkpoints keep the weights."""
 
@@ -84,11 +86,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 f"expected {path} to hold named tensors only, but {_printable(key)} is {type(value).__name__}"
             )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the message of ``error``, or its type where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from dlkd.models.checkpoint import first_line
+from dlkd.errors import first_line
 from dlkd.models.cifar import CIFAR_MODELS, cifar_resnet
 from dlkd.models.input_format import InputFormat
 

@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
-from dlkd.models.checkpoint import CheckpointError, first_line, load_weights
+from dlkd.models.checkpoint import CheckpointError, load_weights
 from dlkd.models.input_format import InputFormat
 from dlkd.models.registry import (
     build_model,

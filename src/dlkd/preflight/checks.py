@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dlkd.data import Batch, FilePixels, Samples, plain_batches
 from dlkd.difficulty import probe_distance
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.evaluate import accuracy
 from dlkd.methods import Signals
 from dlkd.preflight.findings import Finding, Preflight
@@ -88,7 +88,7 @@ def _shown(who: str, images: Tensor) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"the {who} does not take images of {list(images.shape[1:])}: {reason}") from error
 
 
@@ -239,7 +239,7 @@ def _step_in_one_line() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"a training step failed: {reason}; try another --optim.batch_size or student") from error
 
 

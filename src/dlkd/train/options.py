@@ -94,6 +94,8 @@ class ProbeOptions:
         for name, least in (("masks", 1), ("reference", 1), ("level_views", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"expected --probe.{name} to be at least {least}, but got {getattr(self, name)}")
+        if self.sparsity == "auto" and (self.criterion != "l1" or self.norm != "eval"):
+            raise UserError("expected --probe.criterion l1 and --probe.norm eval with --probe.sparsity auto")
         if self.masks > 1 and self.criterion != "random":
             raise UserError("expected --probe.criterion random for several masks: the smallest weights are the same")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dlkd.data import DataOptions, DataSet, Samples, plain_batches
 from dlkd.data.samples import Indices
 from dlkd.difficulty import ProbeSpec, auto_sparsity
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.models import LoadedModel, load_model
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
@@ -153,7 +153,7 @@ def _in_one_line(doing: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"could not {doing} of the teacher: {reason}") from error
 
 
