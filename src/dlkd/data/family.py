@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -78,7 +79,11 @@ class ViewFamily:
 
     def order(self, view: int) -> Indices:
         """Positions in the order of the epoch that shows ``view``; entries 2k and 2k + 1 are a pair."""
-        return _order(self.seed, self.samples.ids.tobytes(), view)
+        return _order(self.seed, self._ids, view)
+
+    @functools.cached_property
+    def _ids(self) -> bytes:
+        return self.samples.ids.tobytes()
 
     def partners(self, positions: Indices, views: Indices) -> Indices:
         """The position that each view is mixed with; its own for the odd one out."""
@@ -111,6 +116,11 @@ class ViewFamily:
         other = functional.one_hot(self.samples.labels[torch.from_numpy(partners)], classes)
         target = share * functional.one_hot(labels, classes) + (1 - share) * other
         return Batch(mixed, target, labels, *place)
+
+    def batches(self, positions: Indices, view: int, size: int) -> Iterator[Batch]:
+        """View number ``view`` of the samples at ``positions``, ``size`` at once."""
+        for part in np.split(positions, range(size, len(positions), size)):
+            yield self.batch(part, np.full_like(part, view))
 
     def _plain(self, positions: Indices, views: Indices) -> Tensor:
         """Augmented, not yet mixed: ``[B, channels, H, W]``, fp32 in [0, 1]."""

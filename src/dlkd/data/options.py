@@ -102,6 +102,17 @@ class DataSet(NamedTuple):
     remarks: tuple[str, ...]
     """What was decided for the user, in words."""
 
+    def part(self, split: Literal["train", "held_out", "test"]) -> Samples:
+        """One of the three by name.
+
+        Raises:
+            UserError: there are no held-out images.
+        """
+        samples = {"train": self.train, "held_out": self.held_out, "test": self.test}[split]
+        if samples is None:
+            raise UserError("there are no held-out images; give --data.held_out a share above 0")
+        return samples
+
 
 def load_data(options: DataOptions) -> DataSet:
     """Read the data set, wrong labels and splits included.

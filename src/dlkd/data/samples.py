@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -151,6 +152,11 @@ class Samples:
 
     def digest(self) -> str:
         """sha256 of the images and which samples they are, labels left out: teachers do not see them."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        # Once: the run card, the view family and the teacher's card all ask, and every file is opened for it.
         return hashlib.sha256(self.pixels.digest().encode() + self.ids.tobytes()).hexdigest()
 
 

@@ -85,6 +85,11 @@ class DifficultyLevel(nn.Module):
             )
         return batch_mid_rank(d)
 
+    def over_views(self, distances: Tensor) -> Tensor:
+        """Mean level of each image over its views: distances ``[V, N]`` → ``[N]``."""
+        levels = [self.forward(row) for row in distances]
+        return torch.stack(levels).mean(dim=0)
+
     def _rank(self, d: Tensor) -> Tensor:
         grid = self.quantiles.to(d.device)
         cells = QUANTILES - 1

@@ -91,9 +91,7 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
     options.check()
     device = pick_device(options.device)
     data = load_data(options.data)
-    samples = {"train": data.train, "held_out": data.held_out, "test": data.test}[options.split]
-    if samples is None:
-        raise UserError("there are no held-out images; give --data.held_out a share above 0")
+    samples = data.part(options.split)
     loaded = load_teacher(options.teacher, data, samples.pixels.channels)
     size = image_side(options.data, loaded) or 224
     teaching = make_teaching(
@@ -116,9 +114,7 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
 
 def _views(family: ViewFamily, view: int) -> Iterator[Tensor]:
     """All images of one view number, in the order of the samples."""
-    positions = np.arange(len(family.samples))
-    for part in np.split(positions, range(BATCH, len(positions), BATCH)):
-        yield family.batch(part, np.full_like(part, view)).images
+    return (batch.images for batch in family.batches(np.arange(len(family.samples)), view, BATCH))
 
 
 def _ask(
@@ -152,7 +148,7 @@ def _columns(samples: Samples, asked: list[dict[str, Tensor]]) -> dict[str, np.n
         "probe_label": names[first["probe_label"].numpy()],
         "teacher_confidence": first["teacher_confidence"].numpy(),
         "distance": distance.mean(dim=0).numpy(),
-        "level": torch.stack([level(d) for d in distance]).mean(dim=0).numpy(),
+        "level": level.over_views(distance).numpy(),
     }
     return columns
 

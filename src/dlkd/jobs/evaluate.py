@@ -16,6 +16,8 @@ from dlkd.evaluate import check_finite, figures, logits_of
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
 from dlkd.models import load_model
+from dlkd.train.options import RunOptions
+from dlkd.train.session import make_fabric
 from dlkd.train.teach import image_side
 
 
@@ -62,9 +64,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         asked = data_of_run(options.weights)
         print(f"note: images and labels are those of {options.weights / CONFIG}")
     data = load_data(asked)
-    samples = {"test": data.test, "held_out": data.held_out, "train": data.train}[options.split]
-    if samples is None:
-        raise UserError("there are no held-out images; give --data.held_out a share above 0")
+    samples = data.part(options.split)
     try:
         loaded = load_model(options.name, options.weights, len(samples.class_names), channels=samples.pixels.channels)
     except ValueError as error:
@@ -105,7 +105,4 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
 
 def pick_device(device: str) -> torch.device:
     """``auto`` is the accelerator, if there is one."""
-    from dlkd.train.options import RunOptions
-    from dlkd.train.session import make_fabric
-
     return make_fabric(RunOptions(device=device)).device

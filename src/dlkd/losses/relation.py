@@ -75,8 +75,7 @@ def dist_loss(
     over the batch at hand. The official objective is CE + 2·DIST.
     """
     relation = dist_relation(student_logits, teacher_logits, temperature, eps=eps)
-    square = torch.as_tensor(temperature, dtype=relation.rows.dtype, device=relation.rows.device).square()
-    return reduce(beta * square * relation.rows, reduction, gamma * square.mean() * relation.columns)
+    return _scaled(relation, temperature, beta, gamma, reduction)
 
 
 def r2kd_value_loss(
@@ -99,8 +98,15 @@ def r2kd_value_loss(
     if probe_logits is not None:
         teacher_logits = share * full_precision(teacher_logits) + (1 - share) * full_precision(probe_logits)
     relation = cosine_relation(student_logits, teacher_logits, temperature, eps=eps)
+    return _scaled(relation, temperature, weight, weight, reduction)
+
+
+def _scaled(
+    relation: Relation, temperature: float | Tensor, rows: float, columns: float, reduction: Reduction
+) -> Tensor:
+    """T²·(rows·… + columns·…); columns belong to no sample and get the mean of T²."""
     square = torch.as_tensor(temperature, dtype=relation.rows.dtype, device=relation.rows.device).square()
-    return reduce(weight * square * relation.rows, reduction, weight * square.mean() * relation.columns)
+    return reduce(rows * square * relation.rows, reduction, columns * square.mean() * relation.columns)
 
 
 def _probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature) -> tuple[Tensor, Tensor]:

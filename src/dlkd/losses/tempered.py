@@ -103,10 +103,24 @@ def dtkd_loss(
 ) -> Tensor:
     """α·T_s·T_t·KL(T_t, T_s) + β·T²·KL(T), with :func:`cooperative_temperatures`. All T² are inside."""
     t = cooperative_temperatures(student_logits, teacher_logits, temperature, centred=centred)
-    square = (t.student * t.teacher).squeeze(1)
-    own = square * kl_divergence(student_logits, teacher_logits, t)
+    rows = dtkd_divergence(student_logits, teacher_logits, t, alpha=alpha, beta=beta, temperature=temperature)
+    return reduce(rows, reduction)
+
+
+def dtkd_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperatures: Temperatures,
+    *,
+    alpha: float,
+    beta: float,
+    temperature: float,
+) -> Tensor:
+    """α·T_s·T_t·KL(T_t, T_s) + β·T²·KL(T) of each sample, ``[B]``, for given cooperative temperatures ``[B, 1]``."""
+    square = (temperatures.student * temperatures.teacher).squeeze(1)
+    own = square * kl_divergence(student_logits, teacher_logits, temperatures)
     plain = kd_loss(student_logits, teacher_logits, temperature, reduction="none")
-    return reduce(alpha * own + beta * plain, reduction)
+    return alpha * own + beta * plain
 
 
 def ats_loss(

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.dkd import dkd_divergence
-from dlkd.losses.kl import kd_loss, kl_divergence
 from dlkd.losses.mse import mse_loss
 from dlkd.losses.nkd import nkd_divergence
 from dlkd.losses.relation import dist_relation
 from dlkd.losses.rld import rld_loss
 from dlkd.losses.standardize import z_score
 from dlkd.losses.temperature import Temperatures
-from dlkd.losses.tempered import soft_cross_entropy
+from dlkd.losses.tempered import dtkd_divergence, soft_cross_entropy
 from dlkd.losses.weights import entropy_weight, wsld_weight, wttm_weight
 from dlkd.methods.composition import Divergence, Signals, kl
 
@@ -78,12 +77,9 @@ def mse(signals: Signals, t: Temperatures) -> Divergence:
 def dtkd(alpha: float, beta: float, temperature: float) -> Diverges:
     """α·T_s·T_t·KL(T_t, T_s) + β·T²·KL(T)."""
 
-    def diverge(x: Signals, t: Temperatures) -> Divergence:
-        own = (t.student * t.teacher).squeeze(1) * kl_divergence(x.student_logits, x.teacher_logits, t)
-        plain = kd_loss(x.student_logits, x.teacher_logits, temperature, reduction="none")
-        return Divergence(alpha * own + beta * plain)
-
-    return diverge
+    return lambda x, t: Divergence(
+        dtkd_divergence(x.student_logits, x.teacher_logits, t, alpha=alpha, beta=beta, temperature=temperature)
+    )
 
 
 def standardised(unbiased: bool) -> Callable[[Signals], Signals]:

@@ -54,6 +54,5 @@ class LiveLessons:
 
     def plain(self, samples: Samples, size: int | None = None) -> Lesson:
         """The lesson of images without augmentation, on the CPU."""
-        device = next(self.teacher.models[0].parameters()).device
-        outputs = (self.teacher(images.to(device)) for images, _ in plain_batches(samples, size=size))
+        outputs = (self.teacher(images.to(self.teacher.device)) for images, _ in plain_batches(samples, size=size))
         return Lesson.join([Lesson(out.logits, out.columns(self.distance_temperature)) for out in outputs])

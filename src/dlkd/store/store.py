@@ -108,11 +108,8 @@ class StoredLessons:
 
     def _ask(self, view: int) -> dict[str, Tensor]:
         order = self.family.order(view)  # pairs that mix stay together
-        parts: list[Lesson] = []
-        for start in range(0, order.size, self.batch_size):
-            positions = order[start : start + self.batch_size]
-            batch = self.family.batch(positions, np.full_like(positions, view))
-            parts.append(self.live(batch.to(_device(self.live))))
+        device = self.live.teacher.device
+        parts = [self.live(batch.to(device)) for batch in self.family.batches(order, view, self.batch_size)]
         back = torch.from_numpy(np.argsort(order))
         return {name: values[back].contiguous() for name, values in _content(Lesson.join(parts)).items()}
 
@@ -138,7 +135,3 @@ def _read(file: Path) -> dict[str, Tensor]:
         return content
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged; delete it, so that it is made again") from error
-
-
-def _device(live: LiveLessons) -> torch.device:
-    return next(live.teacher.models[0].parameters()).device

@@ -79,6 +79,11 @@ class FrozenTeacher:
             model.to(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return next(self.models[0].parameters()).device
+
     def __call__(self, images: Tensor) -> TeacherOutput:
         """Images ``[B, 3, H, W]`` → logits of teacher and probes, usable as loss targets.
 

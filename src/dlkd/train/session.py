@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -280,13 +279,14 @@ def calibrate(session: Session) -> None:
         # Whole pairs of one view number: mixed images are part of the family.
         order = family.order(view)
         chosen = order[:n] if n < order.size else np.arange(order.size)
-        found = []
-        for part in np.split(chosen, range(together, len(chosen), together)):
-            batch = family.batch(part, np.full(len(part), view)).to(session.fabric.device)
-            found.append(session.distance(session.lessons(batch), family.samples.ids[part]))
+        found = [
+            session.distance(
+                session.lessons(batch.to(session.fabric.device)), family.samples.ids[batch.positions.numpy()]
+            )
+            for batch in family.batches(chosen, view, together)
+        ]
         rows.append(torch.cat(found))
     distances = torch.stack(rows)
     session.level.calibrate(distances.flatten())
     if options.probe.level_views:
-        levels: Callable[[Tensor], Tensor] = session.level
-        session.level_table = torch.stack([levels(row) for row in distances]).mean(dim=0)
+        session.level_table = session.level.over_views(distances)
