@@ -76,7 +76,7 @@ def test_uncalibrated_rank_warns_once_and_ranks_in_the_batch():
     assert first.tolist() == [0.25, 0.75]
 
 
-@pytest.mark.parametrize("bad", [torch.rand(2, 2), torch.tensor([]), torch.tensor([float("nan")]), -torch.ones(2)])
+@pytest.mark.parametrize("bad", [torch.rand(2, 2), torch.tensor([]), torch.tensor([float("nan")])])
 def test_bad_reference(bad):
     with pytest.raises(ValueError, match="expected"):
         DifficultyLevel().calibrate(bad)

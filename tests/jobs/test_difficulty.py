@@ -7,9 +7,11 @@ from safetensors.torch import load_file, save_file
 
 from dlkd import DataOptions, FrozenTeacher, probe_distance, prune_teacher
 from dlkd.data import ViewOptions, load_data, view_family
+from dlkd.difficulty import DifficultyScore
 from dlkd.models import load_model
 
-NAMES = ["id", "given_label", "teacher_label", "probe_label", "teacher_confidence", "distance", "level"]
+SCORES = ["distance", "js", "entropy", "max_probability", "margin", "energy", "cross_entropy"]
+NAMES = ["id", "given_label", "teacher_label", "probe_label", "teacher_confidence", *SCORES, "level"]
 
 
 def score(teacher, tmp_path, *more, name="scores.csv"):
@@ -46,9 +48,21 @@ def test_csv(tmp_path, good, teacher, table):
     rows = table(tmp_path / "scores.csv")
     check(rows, data.train, *by_hand(teacher))
     assert len(rows) == 300 and "300 images scored" in done.out
+    out, _ = by_hand(teacher)
+    for name in SCORES[2:]:
+        by_score = DifficultyScore(name)(out.logits, target=data.train.labels)
+        assert [r[name] for r in rows] == pytest.approx(by_score.tolist(), abs=1e-4), name
     page = (tmp_path / "scores.html").read_text()
     assert "data:image/png;base64," in page and "Histogram" in page
     assert {p.name for p in tmp_path.iterdir()} == {"scores.csv", "scores.html"}
+
+
+def test_the_level_follows_the_chosen_score(tmp_path, good, teacher, table):
+    good(*score(teacher, tmp_path, "--score", "entropy"))
+    rows = table(tmp_path / "scores.csv")
+    by_level, by_entropy = (np.argsort([r[k] for r in rows], kind="stable") for k in ("level", "entropy"))
+    assert (by_level == by_entropy).mean() > 0.9
+    assert "by entropy" in (tmp_path / "scores.html").read_text()
 
 
 def test_parquet(tmp_path, good, teacher):

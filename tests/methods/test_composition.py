@@ -7,6 +7,7 @@ from scipy.special import log_softmax, softmax
 from torch import nn
 
 from dlkd import DifficultyLevel, DifficultyTemperature, DLKDLoss
+from dlkd.difficulty import DifficultyScore
 from dlkd.losses import Temperatures
 from dlkd.methods import Composition, Divergence, FixedTemperature, Signals, make_method
 from dlkd.methods.composition import kl
@@ -221,7 +222,7 @@ def test_without_a_teacher():
 
 def test_level_is_that_of_the_temperature():
     assert Composition(FixedTemperature(1.0)).level is None
-    rule = TemperatureByDifficulty(DifficultyTemperature(), DifficultyLevel("batch"))
+    rule = TemperatureByDifficulty(DifficultyTemperature(), DifficultyLevel("batch"), DifficultyScore())
     assert Composition(rule).level is rule.level
     criterion = DLKDLoss(level="absolute")
     assert criterion.level is criterion.temperature.level

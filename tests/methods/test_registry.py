@@ -19,6 +19,7 @@ STATED = {
         "t_easy": 2.0,
         "t_hard": 6.0,
         "gamma": 1.0,
+        "score": "distance",
         "level": "rank",
         "scale": "per_sample",
         "ce_weight": 0.1,
@@ -28,10 +29,13 @@ STATED = {
 }
 
 
+LEVELS = torch.tensor([0.0, 0.15, 0.4, 0.6, 0.85, 1.0])
+
+
 def signals(dtype=torch.float64):
     g = torch.Generator().manual_seed(2)
-    s, t = torch.randn(2, 6, 4, generator=g, dtype=dtype)
-    return Signals(s.requires_grad_(), t, torch.tensor([0, 1, 2, 3, 0, 1]), torch.linspace(0, 1, 6))
+    s, t, probe = torch.randn(3, 6, 4, generator=g, dtype=dtype)
+    return Signals(s.requires_grad_(), t, torch.tensor([0, 1, 2, 3, 0, 1]), LEVELS, probe)
 
 
 def test_defaults_are_those_stated():
@@ -67,7 +71,7 @@ def test_every_setting_is_an_option_and_reaches_the_method(name):
     base, x = make_method(name).parts(signals()).total, signals()
     for setting, value in METHODS[name].defaults.items():
         if isinstance(value, float) and setting not in ("distance_temperature", "warmup_epochs", "ramp_epochs"):
-            changed = make_method(name, LossOptions(**{setting: value / 2})).parts(x).total
+            changed = make_method(name, LossOptions(**{setting: value / 2 or 0.1})).parts(x).total
             assert changed.item() != pytest.approx(base.item(), rel=1e-6), setting
 
 
@@ -142,8 +146,11 @@ def test_a_method_is_its_loss_function(name):
     """The composition and the public function of a method are one: w_ce·CE + w_kd·loss."""
     functions = {
         "kd": lambda s, t, y: losses.kd_loss(s, t, 4.0),
-        "dlkd": lambda s, t, y: losses.kd_loss(s, t, 2 + 4 * torch.linspace(0, 1, 6, dtype=torch.float64)),
+        "dlkd": lambda s, t, y: losses.kd_loss(s, t, 2 + 4 * LEVELS.double()),
         "ea": losses.ea_kd_loss,
+        "energy": lambda s, t, y: losses.kd_loss(s, t, torch.tensor([6.0, 6.0, 4.0, 4.0, 2.0, 2.0])),
+        "r2kd": lambda s, t, y: losses.r2kd_value_loss(s, t, probe_logits=x.probe_logits, weight=1.0),
+        "probemix": lambda s, t, y: losses.kd_loss(s, 0.7 * t + 0.3 * x.probe_logits, 4.0),
     }
     if name in ("ce", "ls", "ctkd"):
         pytest.skip("no such function")

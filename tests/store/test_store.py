@@ -16,7 +16,7 @@ from torch import nn
 
 from dlkd.data import CropFlip, Mixing, ViewFamily, resized_crop_flip
 from dlkd.data.sources import folder, in_memory
-from dlkd.difficulty import prune_teacher
+from dlkd.difficulty import DifficultyScore, prune_teacher
 from dlkd.errors import UserError
 from dlkd.store import LiveLessons, StoredLessons
 from dlkd.teacher import FrozenTeacher
@@ -49,7 +49,9 @@ def samples(n=N):
 
 
 def live(*, tau=1.0, **stop):
-    return LiveLessons(FrozenTeacher(Picks(3, **stop), {"one": Picks(4), "two": Picks(7)}), tau)
+    return LiveLessons(
+        FrozenTeacher(Picks(3, **stop), {"one": Picks(4), "two": Picks(7)}), [DifficultyScore("distance", tau)]
+    )
 
 
 def family(mixing=MIXINGS[0], seed=0, **changes):
@@ -164,7 +166,7 @@ def test_a_lesson_is_on_the_device_of_the_batch_and_can_be_learnt_from(tmp_path)
         ({"identity": IDENTITY | {"precision": "bf16"}}, "precision"),
         ({"identity": {k: v for k, v in IDENTITY.items() if k != "probes"}}, "probes"),
         ({"identity": IDENTITY | {"fold": True}}, "fold"),
-        ({"live": live(tau=2.0)}, "distance_temperature"),
+        ({"live": live(tau=2.0)}, "scores"),
     ],
 )
 def test_what_differs_is_named(tmp_path, changes, said):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dlkd import FrozenTeacher, kd_loss, probe_distance, prune_teacher
-from dlkd.difficulty import ProbeSpec, mean_distance
+from dlkd.difficulty import DifficultyScore, ProbeSpec, mean_distance
 from dlkd.models import InputFormat, cifar_resnet
 
 
@@ -127,7 +127,13 @@ def test_named_probes_and_columns():
     specs = [ProbeSpec(0.3), ProbeSpec(0.6, "layer")]
     out = FrozenTeacher(model, {s.name: s.make(model) for s in specs})(x)
     assert out.probe_names == ("global-0.3", "layer-0.6")
-    columns = out.columns(2.0)
+    both = out.columns([DifficultyScore("distance", 2.0), DifficultyScore("js", 2.0)])
+    assert list(both)[:2] == ["global-0.3/l2/tau2", "global-0.3/js/tau2"] and len(both) == 4
+    torch.testing.assert_close(
+        out.difficulty(DifficultyScore("js", 2.0)), (both["global-0.3/js/tau2"] + both["layer-0.6/js/tau2"]) / 2
+    )
+    assert torch.equal(out.mean_probe_logits(), torch.stack(out.probe_logits).mean(0))
+    columns = out.columns([DifficultyScore("distance", 2.0)])
     assert list(columns) == ["global-0.3/l2/tau2", "layer-0.6/l2/tau2"]
     for column, probe in zip(columns.values(), out.probe_logits, strict=True):
         assert column.dtype == torch.float32 and column.shape == (4,)

@@ -6,16 +6,22 @@ from dlkd.difficulty.level import DifficultyLevel
 from dlkd.difficulty.probe import prune_teacher
 from dlkd.difficulty.probe_norm import ProbeNorm, recalibrate_norms, use_batch_statistics
 from dlkd.difficulty.probe_spec import ProbeSpec, column_name, mean_distance
-from dlkd.difficulty.temperature import DifficultyTemperature
+from dlkd.difficulty.score import PROBE_SCORES, DifficultyScore, ScoreName, js_divergence
+from dlkd.difficulty.temperature import DifficultyTemperature, StepTemperature
 
 __all__ = [
+    "PROBE_SCORES",
     "AutoSparsity",
     "DifficultyLevel",
+    "DifficultyScore",
     "DifficultyTemperature",
     "ProbeNorm",
     "ProbeSpec",
+    "ScoreName",
+    "StepTemperature",
     "auto_sparsity",
     "column_name",
+    "js_divergence",
     "mean_distance",
     "probe_distance",
     "prune_teacher",

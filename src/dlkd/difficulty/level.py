@@ -21,20 +21,29 @@ class DifficultyLevel(nn.Module):
     - ``rank`` (default): mid-rank (#less + ½·#equal)/N among N reference distances. They are kept as
       1,025 quantiles and their number; inside a cell the rank is linear, so the level is exact up to
       1/1024 + 1/N. Before :meth:`calibrate` it behaves like ``batch`` and warns once.
-    - ``absolute``: d/√2. Distances are very skewed, so this hardly moves most samples.
+    - ``absolute``: d/bound. Distances are very skewed, so this hardly moves most samples.
     - ``batch``: mid-rank inside the batch; needs no reference, depends on the company.
 
     The mapping is our choice, not the paper's: its abstract leaves it open.
+
+    Args:
+        mode: see above.
+        bound: the largest value that a distance can take, √2 for :func:`probe_distance`; None where there is none.
+
+    Raises:
+        ValueError: an unknown mode, or ``absolute`` for a score without a bound.
     """
 
     quantiles: Tensor
     count: Tensor
 
-    def __init__(self, mode: LevelMode = "rank") -> None:
+    def __init__(self, mode: LevelMode = "rank", bound: float | None = MAX_DISTANCE) -> None:
         super().__init__()
         if mode not in get_args(LevelMode):
             raise ValueError(f"expected level to be one of {list(get_args(LevelMode))}, but got {mode!r}")
-        self.mode = mode
+        if mode == "absolute" and bound is None:
+            raise ValueError("expected level to be rank or batch for a difficulty without a largest value")
+        self.mode, self.bound = mode, bound
         self.register_buffer("quantiles", torch.zeros(QUANTILES))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self._warned = False
@@ -49,8 +58,8 @@ class DifficultyLevel(nn.Module):
         """Set the reference from distances ``[N]`` of views of the family that will be trained on."""
         if distances.ndim != 1 or distances.numel() == 0:
             raise ValueError(f"expected reference distances of shape [N], but got {list(distances.shape)}")
-        if not bool(distances.isfinite().all()) or bool((distances < 0).any()):
-            raise ValueError("expected finite reference distances of at least 0")
+        if not bool(distances.isfinite().all()):
+            raise ValueError("expected finite reference distances")
         ordered = distances.detach().to(torch.float64).cpu().sort().values
         n = ordered.numel()
         # Hazen positions: the i-th of n ordered values stands at (i + ½)/n, which is its mid-rank.
@@ -73,7 +82,8 @@ class DifficultyLevel(nn.Module):
             bad = (~d.isfinite()).nonzero().flatten().tolist()
             raise ValueError(f"expected finite distances, but those at positions {bad} of the batch are not")
         if self.mode == "absolute":
-            return (d / MAX_DISTANCE).clamp(0, 1)
+            assert self.bound is not None
+            return (d / self.bound).clamp(0, 1)
         if self.mode == "rank" and self.calibrated:
             return self._rank(d)
         if self.mode == "rank" and not self._warned:

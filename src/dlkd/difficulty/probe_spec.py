@@ -66,9 +66,9 @@ class ProbeSpec:
         return probe
 
 
-def column_name(probe: str, temperature: float) -> str:
+def column_name(probe: str, temperature: float, kind: str = "l2") -> str:
     """Name of the column of distances of a probe at a temperature τ_d, as ``global-0.3/l2/tau1``."""
-    return f"{probe}/l2/tau{temperature:.12g}"
+    return f"{probe}/{kind}/tau{temperature:.12g}"
 
 
 def mean_distance(columns: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:

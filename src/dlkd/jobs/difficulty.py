@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from dlkd.data import (
     plain_batches,
     view_family,
 )
-from dlkd.difficulty import DifficultyLevel
+from dlkd.difficulty import DifficultyLevel, DifficultyScore, ScoreName
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import check_new_file, pick_device
@@ -33,18 +33,20 @@ from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, image_side, load_teacher, make_teaching
 
 BATCH = 256
+SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
 @dataclass(frozen=True)
 class DifficultyOptions:
-    """Score every image of a data set by the distance between a teacher and its pruned copy.
+    """Score every image of a data set: by the distance of a teacher and its pruned copy, and by the cheaper scores.
 
     Attributes:
         out: table to write, .csv or .parquet; a page with a histogram is written beside it.
         split: which images.
         augmented: average over so many augmented views of each training image; 0 scores the plain image.
         seed: of the augmented views.
-        distance_temperature: softmax temperature of the distance.
+        score: the one that the level ranks and the page shows; the table has all of them.
+        distance_temperature: softmax temperature of the scores.
         device: auto, cpu, cuda, cuda:1, mps.
         overwrite: replace an earlier table.
         data: images and labels.
@@ -57,6 +59,7 @@ class DifficultyOptions:
     split: Literal["train", "held_out", "test"] = "train"
     augmented: int = 0
     seed: int = 0
+    score: ScoreName = "distance"
     distance_temperature: float = 1.0
     device: str = "auto"
     overwrite: bool = False
@@ -103,8 +106,8 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
         family = view_family(options.views, data, options.seed, size)
         asked = [_ask(teaching, _views(family, v), samples, device, options) for v in range(options.augmented)]
     else:
-        asked = [_ask(teaching, (x for x, _ in plain_batches(samples, size=size)), samples, device, options)]
-    columns = _columns(samples, asked)
+        asked = [_ask(teaching, plain_batches(samples, size=size), samples, device, options)]
+    columns = _columns(samples, asked, options.score)
     _write(options.out, columns)
     if page:
         write_atomic(options.out.with_suffix(".html"), _page(options, columns, teaching, samples))
@@ -112,31 +115,36 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
     return columns
 
 
-def _views(family: ViewFamily, view: int) -> Iterator[Tensor]:
-    """All images of one view number, in the order of the samples."""
-    return (batch.images for batch in family.batches(np.arange(len(family.samples)), view, BATCH))
+def _views(family: ViewFamily, view: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images of one view number with their labels, in the order of the samples."""
+    return ((batch.images, batch.target) for batch in family.batches(np.arange(len(family.samples)), view, BATCH))
 
 
 def _ask(
-    teaching: Teaching, batches: Iterable[Tensor], samples: Samples, device: torch.device, options: DifficultyOptions
+    teaching: Teaching,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    samples: Samples,
+    device: torch.device,
+    options: DifficultyOptions,
 ) -> dict[str, Tensor]:
-    """Teacher's and probe's answers, ``[N]`` each."""
+    """Teacher's and probe's answers and every score, ``[N]`` each."""
+    scores = [DifficultyScore(name, options.distance_temperature) for name in SCORES]
     rows: list[tuple[Tensor, ...]] = []
-    for images in batches:
+    for images, target in batches:
         out = teaching.teacher(images.to(device))
         confidence, label = torch.softmax(out.logits, dim=1).max(dim=1)
-        distance = out.distance(options.distance_temperature)
-        rows.append((distance, label, out.probe_logits[0].argmax(dim=1), confidence))
-    names = ("distance", "teacher_label", "probe_label", "teacher_confidence")
+        measured = [out.difficulty(score, target.to(device)) for score in scores]
+        rows.append((label, out.probe_logits[0].argmax(dim=1), confidence, *measured))
+    names = ("teacher_label", "probe_label", "teacher_confidence", *SCORES)
     found = {name: torch.cat([row[k] for row in rows]).cpu() for k, name in enumerate(names)}
     check_distances(found["distance"], samples.ids)
     return found
 
 
-def _columns(samples: Samples, asked: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
-    distance = torch.stack([a["distance"] for a in asked])
+def _columns(samples: Samples, asked: list[dict[str, Tensor]], score: ScoreName) -> dict[str, np.ndarray]:
+    views = {name: torch.stack([a[name] for a in asked]) for name in SCORES}
     level = DifficultyLevel()
-    level.calibrate(distance.flatten())
+    level.calibrate(views[score].flatten())
     names = np.array(samples.class_names)
     columns: dict[str, np.ndarray] = {"id": samples.ids}
     if isinstance(samples.pixels, FilePixels):
@@ -147,8 +155,8 @@ def _columns(samples: Samples, asked: list[dict[str, Tensor]]) -> dict[str, np.n
         "teacher_label": names[first["teacher_label"].numpy()],
         "probe_label": names[first["probe_label"].numpy()],
         "teacher_confidence": first["teacher_confidence"].numpy(),
-        "distance": distance.mean(dim=0).numpy(),
-        "level": level.over_views(distance).numpy(),
+        **{str(name): values.mean(dim=0).numpy() for name, values in views.items()},
+        "level": level.over_views(views[score]).numpy(),
     }
     return columns
 
@@ -170,7 +178,7 @@ def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
 
 
 def _page(options: DifficultyOptions, columns: dict[str, np.ndarray], teaching: Teaching, samples: Samples) -> str:
-    distance = columns["distance"]
+    distance = columns[options.score]
     quantiles = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
     order = np.argsort(distance, kind="stable")
     shown = [*order[:8], *order[-8:]] if len(order) >= 16 else list(order)
@@ -181,8 +189,8 @@ def _page(options: DifficultyOptions, columns: dict[str, np.ndarray], teaching: 
     reference = np.quantile(distance, np.linspace(0, 1, 257))
     return Page(
         title="Difficulty",
-        lead=f"{len(distance)} {options.split} images; distance between the teacher and its pruned copy "
-        f"({', '.join(s.name for s in teaching.specs)}), in [0, √2].",
+        lead=f"{len(distance)} {options.split} images by {options.score.replace('_', ' ')}; "
+        f"pruned copy of the teacher: {', '.join(s.name for s in teaching.specs)}.",
         columns=[f"{100 * q:.0f} % of the images are below" for q in quantiles],
         rows=[[f"{v:.4f}" for v in np.quantile(distance, quantiles)]],
         sentences=[

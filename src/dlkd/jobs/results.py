@@ -80,7 +80,7 @@ def _against_teacher(
     results["agreement"] = agreement(logits, lesson.logits)
     if session.level is None or not session.level.calibrated:
         return None
-    distance = session.distance(lesson, session.data.test.ids)
+    distance = session.difficulty(lesson, labels, session.data.test.ids)
     level = session.level(distance.to(session.fabric.device)).cpu()
     results["by_level"] = by_level(logits, labels, level, lesson.logits)
     mapping = getattr(session.method.temperature, "mapping", None)

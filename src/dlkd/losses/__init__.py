@@ -6,7 +6,9 @@ alone, without the cross-entropy to the labels; its docstring says whether T² i
 
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.dkd import dkd_loss
+from dlkd.losses.features import attention_loss, fitnet_loss, rkd_loss
 from dlkd.losses.kl import kd_loss, kl_divergence
+from dlkd.losses.mlkd import mlkd_loss
 from dlkd.losses.mse import mse_loss
 from dlkd.losses.nkd import nkd_loss
 from dlkd.losses.relation import dist_loss, r2kd_value_loss
@@ -29,19 +31,23 @@ __all__ = [
     "Temperature",
     "Temperatures",
     "ats_loss",
+    "attention_loss",
     "cross_entropy",
     "dist_loss",
     "dkd_loss",
     "dtkd_loss",
     "ea_kd_loss",
     "energy_kd_loss",
+    "fitnet_loss",
     "kd_loss",
     "kl_divergence",
     "lskd_loss",
+    "mlkd_loss",
     "mse_loss",
     "nkd_loss",
     "normkd_loss",
     "r2kd_value_loss",
+    "rkd_loss",
     "rld_loss",
     "ttm_loss",
     "wsld_loss",

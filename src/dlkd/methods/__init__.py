@@ -2,7 +2,9 @@
 
 from dlkd.methods.composition import Composition, Divergence, LossParts, Signals
 from dlkd.methods.dlkd import DLKDLoss
-from dlkd.methods.registry import METHODS, LossOptions, Method, make_method, parse_method, resolve_loss
+from dlkd.methods.options import LossOptions
+from dlkd.methods.published import METHODS, Method
+from dlkd.methods.registry import make_method, parse_method, resolve_loss
 from dlkd.methods.temperatures import FixedTemperature
 
 __all__ = [

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.difficulty.level import DifficultyLevel
+from dlkd.difficulty.score import DifficultyScore
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.kl import kl_divergence
 from dlkd.losses.temperature import Temperatures
@@ -27,6 +28,10 @@ class Signals(NamedTuple):
     """Class numbers ``[B]`` or soft labels ``[B, C]``."""
     level: Tensor | None = None
     """Difficulty level ``[B]`` in [0, 1], where one is known."""
+    probe_logits: Tensor | None = None
+    """``[B, C]`` of the pruned teacher, where the method asks for them; the mean over several."""
+    strong: bool = False
+    """Are these the strongly augmented views of a weak/strong pair?"""
 
 
 class Divergence(NamedTuple):
@@ -81,6 +86,9 @@ class Composition(nn.Module):
         label: the label term, per sample.
         label_weight, kd_weight: w_label and w_kd, finite and not negative, one of them above 0.
         warmup_epochs: w_kd rises over so many epochs: in epoch e = 1, 2, … it is multiplied by min(e/warm-up, 1).
+        two_views: is the loss the sum over a weak and a strong view of each image?
+        uses_probe: do the choices look at ``probe_logits``?
+        uses_labels: does the distillation term look at the target?
     """
 
     def __init__(
@@ -95,6 +103,9 @@ class Composition(nn.Module):
         label_weight: float = 0.1,
         kd_weight: float = 0.9,
         warmup_epochs: float = 0.0,
+        two_views: bool = False,
+        uses_probe: bool = False,
+        uses_labels: bool = False,
     ) -> None:
         super().__init__()
         if scale not in get_args(Scale):
@@ -110,6 +121,7 @@ class Composition(nn.Module):
         if not 0 <= warmup_epochs < float("inf"):
             raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")
         self.warmup_epochs, self._warm = warmup_epochs, 1.0
+        self.two_views, self.uses_probe, self.uses_labels = two_views, uses_probe, uses_labels
 
     def start_epoch(self, epoch: int) -> None:
         """Tell the method the epoch, counted from 0: for the warm-up, and for temperatures that have a curriculum."""
@@ -128,6 +140,17 @@ class Composition(nn.Module):
         """How distances become levels; None for a method that needs no difficulty."""
         level = getattr(self.temperature, "level", None)
         return level if isinstance(level, DifficultyLevel) else None
+
+    @property
+    def score(self) -> DifficultyScore | None:
+        """What difficulty is; None for a method that needs none."""
+        score = getattr(self.temperature, "score", None)
+        return score if isinstance(score, DifficultyScore) else None
+
+    @property
+    def needs_probe(self) -> bool:
+        """Has a pruned copy of the teacher to be asked as well?"""
+        return self.uses_probe or (self.score is not None and self.score.needs == "probe")
 
     def parts(self, signals: Signals) -> LossParts:
         """The loss and its parts; with ``label_weight`` 0 the labels do not enter the loss."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dlkd.difficulty.distance import probe_distance
 from dlkd.difficulty.level import DifficultyLevel, LevelMode
+from dlkd.difficulty.score import DifficultyScore, ScoreName
 from dlkd.difficulty.temperature import DifficultyTemperature
 from dlkd.methods.composition import Composition, Scale, Signals
 from dlkd.methods.temperatures import TemperatureByDifficulty
@@ -25,7 +25,8 @@ class DLKDLoss(Composition):
         scale: s_i = T_i² (``per_sample``), the mean of T² over the reference distances (``mean``; over
             the batch where there is no reference), or 1 (``none``).
         ce_weight, kd_weight: w_ce and w_kd, not negative.
-        distance_temperature: τ_d of :func:`probe_distance`.
+        distance_temperature: τ_d of the score.
+        score: what difficulty is, see :class:`DifficultyScore`; ``distance`` between teacher and probe by default.
     """
 
     temperature: TemperatureByDifficulty
@@ -41,20 +42,20 @@ class DLKDLoss(Composition):
         kd_weight: float = 0.9,
         *,
         distance_temperature: float = 1.0,
+        score: ScoreName = "distance",
     ) -> None:
-        if not 0 < distance_temperature < float("inf"):
-            raise ValueError(f"expected distance_temperature to be positive, but got {distance_temperature}")
-        rule = TemperatureByDifficulty(DifficultyTemperature(t_easy, t_hard, gamma), DifficultyLevel(level))
+        measured = DifficultyScore(score, distance_temperature)
+        mapping = DifficultyTemperature(t_easy, t_hard, gamma)
+        rule = TemperatureByDifficulty(mapping, DifficultyLevel(level, measured.bound), measured)
         super().__init__(rule, scale=scale, label_weight=ce_weight, kd_weight=kd_weight)
-        self.distance_temperature = distance_temperature
 
     @property
     def level(self) -> DifficultyLevel:
-        """The mapping from distances to levels."""
+        """The mapping from difficulties to levels."""
         return self.temperature.level
 
     def calibrate(self, distances: Tensor) -> None:
-        """Set the reference of the rank from distances ``[N]`` of training views, mixing included."""
+        """Set the reference of the rank from difficulties ``[N]`` of training views, mixing included."""
         self.level.calibrate(distances)
 
     def forward(
@@ -73,15 +74,16 @@ class DLKDLoss(Composition):
             student_logits, teacher_logits: ``[B, C]``.
             target: class numbers ``[B]`` or soft labels ``[B, C]``.
             probe_logits: ``[B, C]``, or
-            distance: ``[B]``, computed before (:func:`probe_distance`), or
-            level: ``[B]`` in [0, 1], such as the mean over an image's views; exactly one of the three.
+            distance: ``[B]``, the difficulty computed before (:func:`probe_distance`), or
+            level: ``[B]`` in [0, 1], such as the mean over an image's views; exactly one of the three. With a
+                score that needs no probe all three may be left out.
         """
-        if sum(x is not None for x in (probe_logits, distance, level)) != 1:
+        given = sum(x is not None for x in (probe_logits, distance, level))
+        if given > 1 or (given == 0 and self.temperature.score.needs == "probe"):
             raise ValueError("expected exactly one of probe_logits, distance and level")
-        if probe_logits is not None:
-            distance = probe_distance(teacher_logits, probe_logits, temperature=self.distance_temperature)
         if level is None:
-            assert distance is not None
+            if distance is None:
+                distance = self.temperature.score(teacher_logits, probe_logits=probe_logits, target=target)
             if distance.shape != student_logits.shape[:1]:
                 raise ValueError(f"expected distances of shape [{len(student_logits)}], but got {list(distance.shape)}")
             level = self.level(distance)

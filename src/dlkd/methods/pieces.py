@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.dkd import dkd_divergence
+from dlkd.losses.mlkd import mlkd_levels, scaled
 from dlkd.losses.mse import mse_loss
 from dlkd.losses.nkd import nkd_divergence
-from dlkd.losses.relation import dist_relation
+from dlkd.losses.relation import cosine_relation, dist_relation
 from dlkd.losses.rld import rld_loss
 from dlkd.losses.standardize import z_score
 from dlkd.losses.temperature import Temperatures
@@ -43,14 +45,63 @@ def nkd(gamma: float) -> Diverges:
     return lambda x, t: Divergence(nkd_divergence(x.student_logits, x.teacher_logits, x.target, t, gamma=gamma))
 
 
-def dist(beta: float, gamma: float) -> Diverges:
+def dist(beta: float, gamma: float, eps: float) -> Diverges:
     """Correlations: rows are the part of each sample, columns that of the batch."""
 
     def diverge(x: Signals, t: Temperatures) -> Divergence:
-        relation = dist_relation(x.student_logits, x.teacher_logits, t)
+        relation = dist_relation(x.student_logits, x.teacher_logits, t, eps=eps)
         return Divergence(beta * relation.rows, gamma * relation.columns)
 
     return diverge
+
+
+def cosine(eps: float) -> Diverges:
+    """Cosines, not centred: R2KD."""
+    return lambda x, t: Divergence(*cosine_relation(x.student_logits, x.teacher_logits, t, eps=eps))
+
+
+RUNGS = (1.0, 0.75, 1.25, 0.5, 1.5)
+"""Multiples of T: 4, 3, 5, 2 and 6 at T = 4."""
+
+
+def mlkd(variant: str) -> Diverges:
+    """Instance, batch and class level over the rungs, of the view at hand; ``code`` repeats the published sums."""
+
+    def diverge(x: Signals, t: Temperatures) -> Divergence:
+        found = [mlkd_levels(x.student_logits, x.teacher_logits, scaled(t, rung)) for rung in RUNGS]
+        instance = torch.stack([f.instance for f in found])
+        batch, classes = (torch.stack(terms).sum() for terms in ([f.batch for f in found], [f.classes for f in found]))
+        if variant == "paper":
+            return Divergence(instance.sum(dim=0), batch + classes)
+        if x.strong:
+            return Divergence(instance[:3].sum(dim=0))
+        confident = torch.softmax(x.teacher_logits, dim=1)
+        samples, kinds = (_share_below_median(c) for c in (confident.amax(dim=1), confident.sum(dim=0)))
+        rows = samples * instance.sum(dim=0) + instance[3:].sum(dim=0)
+        return Divergence(rows, samples * batch + kinds * classes)
+
+    return diverge
+
+
+def _share_below_median(values: Tensor) -> Tensor:
+    return (values <= torch.quantile(values, 0.5)).to(values).mean()
+
+
+def mixed_with_probe(share: float) -> Callable[[Signals], Signals]:
+    """The teacher's logits become share·z_t + (1 − share)·z_p.
+
+    Raises:
+        ValueError: the share is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"expected share to be in [0, 1], but got {share}")
+
+    def transform(x: Signals) -> Signals:
+        if x.probe_logits is None:
+            raise ValueError("expected probe_logits for this method, but got none")
+        return x._replace(teacher_logits=share * x.teacher_logits + (1 - share) * x.probe_logits)
+
+    return transform
 
 
 def rld(alpha: float, beta: float, temperature: float, confidence_temperature: float) -> Diverges:

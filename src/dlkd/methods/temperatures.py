@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.difficulty.level import DifficultyLevel
-from dlkd.difficulty.temperature import DifficultyTemperature
+from dlkd.difficulty.score import DifficultyScore
+from dlkd.losses.precision import no_autocast
 from dlkd.losses.rules import cooperative_temperatures, std_temperatures, target_temperatures
 from dlkd.losses.temperature import Temperatures
 from dlkd.methods.composition import Signals, loss_dtype
@@ -121,24 +122,61 @@ class LearnedTemperature(BatchRule):
 
     def forward(self, signals: Signals) -> Temperatures:
         """The same for teacher and student."""
-        theta = reverse_gradient(self.theta.to(loss_dtype(signals.student_logits)), self.strength)
-        t = 1 + 20 * torch.sigmoid(theta)
+        theta = self.logit(signals).to(loss_dtype(signals.student_logits))
+        t = 1 + 20 * torch.sigmoid(reverse_gradient(theta, self.strength))
         return Temperatures(t, t)
+
+    def logit(self, signals: Signals) -> Tensor:
+        """θ: ``[1, 1]``."""
+        return self.theta
+
+
+class InstanceTemperature(LearnedTemperature):
+    """CTKD for each sample: θ_i is a network of two layers on the predictions of teacher and student.
+
+    Its last layer starts at the weights 0 and the bias 1, so that every sample starts at the global T of 15.6. The
+    student learns through the loss alone, not through what it tells this network.
+
+    Args:
+        ramp_epochs: see :class:`LearnedTemperature`.
+        classes: of the predictions.
+
+    Raises:
+        ValueError: the number of classes is not known.
+    """
+
+    def __init__(self, ramp_epochs: float, classes: int | None, hidden: int = 64) -> None:
+        super().__init__(ramp_epochs)
+        if classes is None:
+            raise ValueError("expected the number of classes for per_instance, but got none; give make_method classes")
+        del self.theta
+        last = nn.Linear(hidden, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.ones_(last.bias)
+        self.network = nn.Sequential(nn.Linear(2 * classes, hidden), nn.ReLU(), last)
+
+    def logit(self, signals: Signals) -> Tensor:
+        """θ_i: ``[B, 1]``."""
+        with no_autocast(signals.student_logits):
+            both = (signals.teacher_logits, signals.student_logits.detach())
+            predictions = torch.cat([torch.softmax(z.float(), dim=1) for z in both], dim=1)
+            theta: Tensor = self.network(predictions)
+            return theta
 
 
 class TemperatureByDifficulty(nn.Module):
     """The same temperature for teacher and student, from the level of the sample."""
 
-    def __init__(self, mapping: DifficultyTemperature, level: DifficultyLevel) -> None:
+    def __init__(self, mapping: nn.Module, level: DifficultyLevel, score: DifficultyScore) -> None:
         super().__init__()
-        self.mapping, self.level = mapping, level
+        self.mapping, self.level, self.score = mapping, level, score
 
     def forward(self, signals: Signals) -> Temperatures:
         """``[B, 1]`` for both."""
         if signals.level is None:
             raise ValueError("expected a difficulty level for this method, but got none")
         # In the dtype of the loss before T is formed: T_easy = T_hard must be that float exactly.
-        t = self.mapping(signals.level.to(loss_dtype(signals.student_logits))).unsqueeze(1)
+        t: Tensor = self.mapping(signals.level.to(loss_dtype(signals.student_logits))).unsqueeze(1)
         return Temperatures(t, t)
 
     def mean_square(self, temperatures: Temperatures) -> Tensor:

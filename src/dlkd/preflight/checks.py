@@ -181,7 +181,7 @@ def _probes(
     findings: list[Finding],
 ) -> dict[str, Any]:
     assert session.teaching is not None
-    tau = session.method_settings.get("distance_temperature", 1.0)
+    tau = session.score.temperature if session.score.needs == "probe" else 1.0
     accuracies = {}
     for spec, logits in zip(session.teaching.specs, probe_logits, strict=True):
         accuracies[spec.name] = kept = accuracy(logits, labels)
@@ -212,11 +212,13 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
     student = copy.deepcopy(session.module).train()
 
     def step() -> None:
-        lesson = None if session.teaching is None else session.teaching.teacher(batch.images)
-        logits = student(session.input_format(batch.images))
-        level = None if session.method.level is None else torch.full((len(batch.labels),), 0.5, device=device)
-        signals = Signals(logits, logits.detach() if lesson is None else lesson.logits, batch.target, level)
-        session.method.parts(signals).total.backward()
+        for view in (batch,) if getattr(batch, "strong", None) is None else (batch, batch.strong_view()):
+            out = None if session.teaching is None else session.teaching.teacher(view.images)
+            logits = student(session.input_format(view.images))
+            level = None if session.method.level is None else torch.full((len(view.labels),), 0.5, device=device)
+            taught = logits.detach() if out is None else out.logits
+            probe = None if out is None else out.mean_probe_logits()
+            session.method.parts(Signals(logits, taught, view.target, level, probe)).total.backward()
 
     with _step_in_one_line():
         step()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from dlkd.data import Batch, Samples, plain_batches
+from dlkd.difficulty import DifficultyScore, mean_distance
 from dlkd.teacher import FrozenTeacher
+
+LOGITS, PROBE_LOGITS = "logits", "probe_logits"
 
 
 class Lesson(NamedTuple):
@@ -18,12 +22,31 @@ class Lesson(NamedTuple):
     """``[B, C]``."""
     columns: dict[str, Tensor]
     """Named distances, each ``[B]`` fp32, as ``global-0.3/l2/tau1``."""
+    probe_logits: Tensor | None = None
+    """``[B, C]``, the mean over the probes, where they were asked for."""
 
-    @staticmethod
-    def join(parts: list[Lesson]) -> Lesson:
+    def difficulty(self, score: DifficultyScore, probes: Sequence[str], target: Tensor) -> Tensor:
+        """Difficulty ``[B]`` by ``score``; of one that needs a probe, the mean of the columns of ``probes``."""
+        if score.needs == "probe":
+            return mean_distance(self.columns, [score.column(name) for name in probes])
+        return score(self.logits, target=target)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name; see :meth:`of`."""
+        probe = {} if self.probe_logits is None else {PROBE_LOGITS: self.probe_logits}
+        return {LOGITS: self.logits, **probe, **self.columns}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Lesson:
+        """The lesson that gave these :meth:`tensors`."""
+        columns = {name: values for name, values in tensors.items() if name not in (LOGITS, PROBE_LOGITS)}
+        return cls(tensors[LOGITS], columns, tensors.get(PROBE_LOGITS))
+
+    @classmethod
+    def join(cls, parts: Sequence[Lesson]) -> Lesson:
         """One lesson of all samples, in order, on the CPU."""
-        columns = {name: torch.cat([p.columns[name].cpu() for p in parts]) for name in parts[0].columns}
-        return Lesson(torch.cat([p.logits.cpu() for p in parts]), columns)
+        tensors = [part.tensors() for part in parts]
+        return cls.of({name: torch.cat([t[name].cpu() for t in tensors]) for name in tensors[0]})
 
 
 class Lessons(Protocol):
@@ -41,18 +64,28 @@ class LiveLessons:
 
     Args:
         teacher: with the probes whose distances are wanted, possibly none.
-        distance_temperature: τ_d of :func:`dlkd.probe_distance`.
+        scores: those of its probes that are wanted as columns.
+        probe_logits: are the probes' logits wanted as well?
     """
 
-    def __init__(self, teacher: FrozenTeacher, distance_temperature: float = 1.0) -> None:
-        self.teacher, self.distance_temperature = teacher, distance_temperature
+    def __init__(
+        self,
+        teacher: FrozenTeacher,
+        scores: Sequence[DifficultyScore] = (DifficultyScore(),),
+        *,
+        probe_logits: bool = False,
+    ) -> None:
+        self.teacher, self.scores, self.probe_logits = teacher, tuple(scores), probe_logits
 
     def __call__(self, batch: Batch) -> Lesson:
         """The lesson of ``batch``."""
-        out = self.teacher(batch.images)
-        return Lesson(out.logits, out.columns(self.distance_temperature))
+        return self._lesson(batch.images)
 
     def plain(self, samples: Samples, size: int | None = None) -> Lesson:
         """The lesson of images without augmentation, on the CPU."""
-        outputs = (self.teacher(images.to(self.teacher.device)) for images, _ in plain_batches(samples, size=size))
-        return Lesson.join([Lesson(out.logits, out.columns(self.distance_temperature)) for out in outputs])
+        batches = plain_batches(samples, size=size)
+        return Lesson.join([self._lesson(images.to(self.teacher.device)) for images, _ in batches])
+
+    def _lesson(self, images: Tensor) -> Lesson:
+        out = self.teacher(images)
+        return Lesson(out.logits, out.columns(self.scores), out.mean_probe_logits() if self.probe_logits else None)

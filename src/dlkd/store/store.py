@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from torch import Tensor
 from dlkd.data import Batch, Samples, ViewFamily
 from dlkd.errors import UserError
 from dlkd.files import TEMPORARY, write_atomic
-from dlkd.store.lesson import Lesson, LiveLessons
+from dlkd.store.lesson import LOGITS, Lesson, LiveLessons
 
 MANIFEST = "manifest.json"
-_LOGITS = "logits"
 
 
 class StoredLessons:
@@ -48,11 +48,12 @@ class StoredLessons:
         self.batch_size = batch_size
         self._shards: dict[int, dict[str, Tensor]] = {}
         manifest = {
-            "format": 1,
+            "format": 2,
             "family": family.hash,
             "views": family.content,
             "samples": len(family.samples),
-            "distance_temperature": live.distance_temperature,
+            "scores": [asdict(score) for score in live.scores],
+            "probe_logits": live.probe_logits,
             **identity,
         }
         self._open(json.loads(json.dumps(manifest)))
@@ -83,13 +84,12 @@ class StoredLessons:
                 rows = values[batch.positions[chosen].cpu()].to(batch.images.device)
                 whole = parts.setdefault(name, rows.new_zeros(len(batch.labels), *rows.shape[1:]))
                 whole[chosen] = rows
-        return Lesson(parts.pop(_LOGITS), parts)
+        return Lesson.of(parts)
 
     def plain(self, samples: Samples, size: int | None = None) -> Lesson:
         """The lesson of images without augmentation, kept as well."""
         name = f"plain-{samples.digest()[:16]}-{size or 0}"
-        content = self._kept(name, lambda: _content(self.live.plain(samples, size)))
-        return Lesson(content[_LOGITS], {k: v for k, v in content.items() if k != _LOGITS})
+        return Lesson.of(self._kept(name, lambda: self.live.plain(samples, size).tensors()))
 
     def shard(self, view: int) -> dict[str, Tensor]:
         """All samples of one view number: logits ``[N, C]`` and the columns ``[N]``."""
@@ -111,7 +111,7 @@ class StoredLessons:
         device = self.live.teacher.device
         parts = [self.live(batch.to(device)) for batch in self.family.batches(order, view, self.batch_size)]
         back = torch.from_numpy(np.argsort(order))
-        return {name: values[back].contiguous() for name, values in _content(Lesson.join(parts)).items()}
+        return {name: values[back].contiguous() for name, values in Lesson.join(parts).tensors().items()}
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -123,14 +123,10 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return sorted(differ)
 
 
-def _content(lesson: Lesson) -> dict[str, Tensor]:
-    return {_LOGITS: lesson.logits, **lesson.columns}
-
-
 def _read(file: Path) -> dict[str, Tensor]:
     try:
         content = safetensors.torch.load_file(file)
-        if _LOGITS not in content:
+        if LOGITS not in content:
             raise ValueError("no logits")
         return content
     except (safetensors.SafetensorError, OSError, ValueError) as error:

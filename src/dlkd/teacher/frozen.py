@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlkd.difficulty.distance import probe_distance
-from dlkd.difficulty.probe_spec import column_name
+from dlkd.difficulty.score import DifficultyScore
 
 
 class TeacherOutput(NamedTuple):
@@ -25,16 +24,31 @@ class TeacherOutput(NamedTuple):
 
     def distance(self, temperature: float = 1.0) -> Tensor:
         """Mean over the probes of :func:`dlkd.probe_distance`, ``[B]``: the difficulty."""
+        return self.difficulty(DifficultyScore("distance", temperature))
+
+    def difficulty(self, score: DifficultyScore, target: Tensor | None = None) -> Tensor:
+        """Difficulty ``[B]`` by ``score``; of one that needs a probe, the mean over the probes.
+
+        Raises:
+            ValueError: what the score needs is missing: a probe, or the labels.
+        """
+        if score.needs != "probe":
+            return score(self.logits, target=target)
         if not self.probe_logits:
             raise ValueError("expected at least one probe, but this teacher has none")
-        return torch.stack([probe_distance(self.logits, p, temperature=temperature) for p in self.probe_logits]).mean(0)
+        return torch.stack([score(self.logits, probe_logits=p) for p in self.probe_logits]).mean(0)
 
-    def columns(self, temperature: float = 1.0) -> dict[str, Tensor]:
-        """The distance to each probe as a named fp32 column ``[B]``, as ``global-0.3/l2/tau1``."""
+    def columns(self, scores: Sequence[DifficultyScore] = (DifficultyScore(),)) -> dict[str, Tensor]:
+        """The difficulty by each probe as named fp32 columns ``[B]``, as ``global-0.3/l2/tau1``."""
         return {
-            column_name(name, temperature): probe_distance(self.logits, p, temperature=temperature).float()
+            score.column(name): score(self.logits, probe_logits=p)
             for name, p in zip(self.probe_names, self.probe_logits, strict=True)
+            for score in scores
         }
+
+    def mean_probe_logits(self) -> Tensor | None:
+        """Mean of the probes' logits, ``[B, C]``; None without a probe."""
+        return torch.stack(self.probe_logits).mean(dim=0) if self.probe_logits else None
 
 
 class FrozenTeacher:

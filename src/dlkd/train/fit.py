@@ -10,8 +10,8 @@ from torch import Tensor
 from dlkd.data import Batch, Stream, view_key
 from dlkd.errors import UserError
 from dlkd.evaluate import accuracy, logits_of
-from dlkd.methods import LossParts, Signals
-from dlkd.store import Lesson
+from dlkd.methods import Signals
+from dlkd.store import Lesson, Lessons
 from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.interrupt import Interrupted, StopRequest
@@ -77,7 +77,15 @@ def train_step(session: Session, batch: Batch, step: int) -> None:
 
 
 def _backward(session: Session, batch: Batch, step: int) -> None:
-    lesson = None if session.lessons is None else session.lessons(batch)
+    """Forward and backward of one batch; of a weak/strong pair, of each view by itself, as their losses add up."""
+    session.loss_sum += _backward_view(session, batch, step, session.lessons, strong=False)
+    if getattr(batch, "strong", None) is not None:
+        session.loss_sum += _backward_view(session, batch.strong_view(), step, session.strong_lessons, strong=True)
+
+
+def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons | None, *, strong: bool) -> Tensor:
+    """Returns the loss times the number of samples."""
+    lesson = None if lessons is None else lessons(batch)
     _check_finite(session, None if lesson is None else lesson.logits, batch, step, "teacher")
     images = session.input_format(batch.images)
     if session.options.engine.channels_last:
@@ -85,30 +93,28 @@ def _backward(session: Session, batch: Batch, step: int) -> None:
     logits: Tensor = session.student(images)
     gradient: list[Tensor] = []
     logits.register_hook(gradient.append)
-    parts = session.method.parts(_signals(session, logits, lesson, batch))
+    parts = session.method.parts(_signals(session, logits, lesson, batch, strong))
     if not bool(parts.total.isfinite()):
         _check_finite(session, logits, batch, step, "student")
         raise UserError(f"expected a finite loss, but got {parts.total.item()} at step {step}; lower --optim.lr")
     session.fabric.backward(parts.total / session.options.optim.accumulate)
-    teacher_logits = None if lesson is None else lesson.logits
-    session.diagnostics.add(parts, logits.detach(), gradient[0], batch.labels, teacher_logits)
-    session.loss_sum += _weighted(parts, batch)
+    if not strong:
+        teacher_logits = None if lesson is None else lesson.logits
+        session.diagnostics.add(parts, logits.detach(), gradient[0], batch.labels, teacher_logits)
+    return parts.total.detach().cpu().double() * len(batch.labels)
 
 
-def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch) -> Signals:
+def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch, strong: bool) -> Signals:
     """What the method sees; where nobody teaches, the student's own logits stand in for the teacher's."""
     if lesson is None:
-        return Signals(logits, logits.detach(), batch.target)
+        return Signals(logits, logits.detach(), batch.target, strong=strong)
     level = None
     if session.level_table is not None:
         level = session.level_table[batch.positions]
     elif session.level is not None:
-        level = session.level(session.distance(lesson, session.data.train.ids[batch.positions.cpu().numpy()]))
-    return Signals(logits, lesson.logits, batch.target, level)
-
-
-def _weighted(parts: LossParts, batch: Batch) -> Tensor:
-    return parts.total.detach().cpu().double() * len(batch.labels)
+        ids = session.data.train.ids[batch.positions.cpu().numpy()]
+        level = session.level(session.difficulty(lesson, batch.target, ids))
+    return Signals(logits, lesson.logits, batch.target, level, lesson.probe_logits, strong)
 
 
 def _check_finite(session: Session, logits: Tensor | None, batch: Batch, step: int, who: str) -> None:

@@ -14,9 +14,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dlkd.data import DataSet, FilePixels, Steps, ViewFamily, load_data, view_family
+from dlkd.data import Batch, DataSet, FilePixels, Steps, ViewFamily, load_data, view_family
 from dlkd.data.samples import Indices
-from dlkd.difficulty import DifficultyLevel, column_name, mean_distance
+from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
 from dlkd.errors import UserError
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, LoadedModel, build_model, default_input_format, load_weights
@@ -51,6 +51,8 @@ class Session:
     method_settings: dict[str, Any]
     method: Composition
     lessons: Lessons | None = None
+    strong_lessons: Lessons | None = None
+    """Of the strongly augmented views, where there are such."""
     teaching: Teaching | None = None
     level: DifficultyLevel | None = None
     level_table: Tensor | None = None
@@ -83,19 +85,23 @@ class Session:
         return max(1, torch.get_num_threads() - 1) if isinstance(self.data.train.pixels, FilePixels) else 0
 
     @property
-    def distance_columns(self) -> list[str]:
-        """Names of the distances whose mean is the difficulty."""
-        assert self.teaching is not None
-        tau = self.method_settings.get("distance_temperature", 1.0)
-        return [column_name(spec.name, tau) for spec in self.teaching.specs]
+    def score(self) -> DifficultyScore:
+        """What difficulty is in this run, whether the method looks at it or only its figures do."""
+        return self.method.score or DifficultyScore()
 
-    def distance(self, lesson: Lesson, ids: Indices) -> Tensor:
-        """The difficulty ``[B]`` of the views of a lesson; ``ids`` are the samples' numbers, for messages.
+    def difficulty(self, lesson: Lesson, target: Tensor, ids: Indices) -> Tensor:
+        """The difficulty ``[B]`` of the views of a lesson.
+
+        Args:
+            lesson: what the teacher says about them.
+            target: their labels, for a score that looks at them.
+            ids: the samples' numbers, for messages.
 
         Raises:
             UserError: teacher or probe gave logits that are not finite.
         """
-        found = mean_distance(lesson.columns, self.distance_columns)
+        assert self.teaching is not None
+        found = lesson.difficulty(self.score, [spec.name for spec in self.teaching.specs], target)
         check_distances(found, ids)
         return found
 
@@ -138,8 +144,10 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         torch.set_num_threads(options.engine.threads)
     fabric = make_fabric(options)
     distill = options if isinstance(options, DistillOptions) else DistillOptions(method="ce")
-    method = make_method(distill.method, distill.loss).to(fabric.device)
+    settings = resolve_loss(distill.method, distill.loss)
     data = load_data(options.data)
+    torch.default_generator.manual_seed(options.seed)  # a learned temperature may begin at random weights
+    method = make_method(distill.method, distill.loss, len(data.train.class_names)).to(fabric.device)
     channels = data.train.pixels.channels
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
     model = options.model if isinstance(options, TrainOptions) else distill.student
@@ -168,7 +176,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         optimizer=optimizer,
         input_format=student_format,
         method_name=distill.method,
-        method_settings=resolve_loss(distill.method, distill.loss),
+        method_settings=settings,
         method=method,
         quiet=quiet,
         remarks=list(data.remarks),
@@ -183,7 +191,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
 def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedModel) -> None:
     device = session.fabric.device
     # A store keeps distances, so that methods that need them can share it with methods that do not.
-    with_probes = session.method.level is not None or distill.store is not None
+    with_probes = session.method.needs_probe or distill.store is not None
     session.teaching = make_teaching(
         distill.teacher,
         distill.probe,
@@ -196,7 +204,7 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedModel)
     )
     session.remarks += session.teaching.remarks
     session.level = session.method.level or (DifficultyLevel().to(device) if with_probes else None)
-    session.lessons = _lessons(session, distill)
+    session.lessons, session.strong_lessons = _lessons(session, distill)
 
 
 def make_fabric(options: RunOptions) -> Fabric:
@@ -245,17 +253,22 @@ def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputF
         raise UserError(str(error)) from error
 
 
-def _lessons(session: Session, options: DistillOptions) -> Lessons:
+def _lessons(session: Session, options: DistillOptions) -> tuple[Lessons, Lessons]:
+    """Those of the training views, and those of their strong ones."""
     assert session.teaching is not None
-    live = LiveLessons(session.teaching.teacher, session.method_settings.get("distance_temperature", 1.0))
+    tau = session.score.temperature
+    wanted = PROBE_SCORES if options.store is not None else [n for n in PROBE_SCORES if n == session.score.name]
+    scores = [DifficultyScore(name, tau) for name in wanted]
+    live = LiveLessons(session.teaching.teacher, scores, probe_logits=session.method.uses_probe)
     if options.store is None:
-        return live
+        return live, live
     if session.teaching.specs and options.probe.norm == "batch":
         raise UserError(
             "expected --probe.norm eval or recalibrated with --store: by statistics of the batch a distance depends on "
             "the company of an image, and cannot be kept"
         )
-    return StoredLessons(options.store, live, session.family, session.teaching.identity)
+    stored = StoredLessons(options.store, live, session.family, session.teaching.identity)
+    return stored, stored
 
 
 def calibrate(session: Session) -> None:
@@ -280,13 +293,16 @@ def calibrate(session: Session) -> None:
         order = family.order(view)
         chosen = order[:n] if n < order.size else np.arange(order.size)
         found = [
-            session.distance(
-                session.lessons(batch.to(session.fabric.device)), family.samples.ids[batch.positions.numpy()]
-            )
-            for batch in family.batches(chosen, view, together)
+            _difficulty_of(session, batch.to(session.fabric.device)) for batch in family.batches(chosen, view, together)
         ]
         rows.append(torch.cat(found))
     distances = torch.stack(rows)
     session.level.calibrate(distances.flatten())
     if options.probe.level_views:
         session.level_table = session.level.over_views(distances)
+
+
+def _difficulty_of(session: Session, batch: Batch) -> Tensor:
+    assert session.lessons is not None
+    ids = session.family.samples.ids[batch.positions.cpu().numpy()]
+    return session.difficulty(session.lessons(batch), batch.target, ids)

@@ -1,0 +1,109 @@
+"""Methods that are more than one loss: two views, the probe's logits, steps of energy, learned temperatures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlkd.errors import UserError
+from dlkd.losses import energy_kd_loss, kd_loss, mlkd_loss, r2kd_value_loss
+from dlkd.methods import METHODS, LossOptions, Signals, make_method
+
+OFFICIAL = json.loads((Path(__file__).parents[1] / "losses" / "official.json").read_text())
+INPUTS = {k: torch.tensor(v, dtype=None if k == "target" else torch.float64) for k, v in OFFICIAL["inputs"].items()}
+STUDENT, TEACHER, PROBE, TARGET = (INPUTS[k] for k in ("student", "teacher", "probe", "target"))
+
+
+def test_mlkd_code_variant_is_the_official_objective():
+    (case,) = OFFICIAL["objectives"]
+    weak, strong = STUDENT.clone().requires_grad_(), STUDENT.flip(1).clone().requires_grad_()
+    method = make_method("mlkd", LossOptions(variant="code"))
+    total = method.parts(Signals(weak, TEACHER, TARGET)).total
+    total = total + method.parts(Signals(strong, PROBE, TARGET, strong=True)).total
+    assert total.item() == pytest.approx(case["value"], rel=1e-9)
+    total.backward()
+    for view, key in ((weak, "gradient"), (strong, "strong_gradient")):
+        torch.testing.assert_close(view.grad, torch.tensor(case[key], dtype=torch.float64), rtol=1e-8, atol=1e-10)
+
+
+def test_mlkd_of_the_paper_is_the_loss_of_each_view():
+    method = make_method("mlkd", LossOptions(ce_weight=0.0, kd_weight=1.0))
+    for strong in (False, True):
+        found = method.parts(Signals(STUDENT, TEACHER, TARGET, strong=strong)).total
+        torch.testing.assert_close(found, mlkd_loss(STUDENT, TEACHER))
+
+
+def test_mlkd_levels_are_the_gram_matrices():
+    expected = 0.0
+    for t in (2.0, 3.0, 4.0, 5.0, 6.0):
+        p, q = torch.softmax(TEACHER / t, 1), torch.softmax(STUDENT / t, 1)
+        expected += t * t * (p * (p.log() - q.log())).sum(1).mean()
+        expected += (p @ p.T - q @ q.T).square().sum() / p.shape[0] + (p.T @ p - q.T @ q).square().sum() / p.shape[1]
+    assert mlkd_loss(STUDENT, TEACHER).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_dlkd_on_mlkd_scales_the_whole_ladder():
+    flat = LossOptions(t_easy=2.0, t_hard=2.0, ce_weight=0.0, kd_weight=1.0)
+    found = make_method("dlkd+mlkd", flat).parts(Signals(STUDENT, TEACHER, TARGET, torch.rand(6))).total
+    torch.testing.assert_close(found, mlkd_loss(STUDENT, TEACHER, temperatures=(1.0, 1.5, 2.0, 2.5, 3.0)))
+
+
+def test_r2kd_and_the_mixture():
+    signals = Signals(STUDENT, TEACHER, TARGET, probe_logits=PROBE)
+    options = LossOptions(ce_weight=0.0, kd_weight=2.0, share=0.6)
+    torch.testing.assert_close(
+        make_method("r2kd", options).parts(signals).total,
+        r2kd_value_loss(STUDENT, TEACHER, probe_logits=PROBE, share=0.6, weight=2.0),
+    )
+    mixed = make_method("probemix", LossOptions(ce_weight=0.0, kd_weight=1.0, share=0.6)).parts(signals).total
+    torch.testing.assert_close(mixed, kd_loss(STUDENT, 0.6 * TEACHER + 0.4 * PROBE, 4.0))
+    with pytest.raises(ValueError, match="expected probe_logits"):
+        make_method("r2kd").parts(signals._replace(probe_logits=None))
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("paper", (6.0, 4.0, 2.0)), ("code", (2.0, 4.0, 6.0))])
+def test_energy_steps_by_quantiles(variant, steps):
+    method = make_method("energy", LossOptions(variant=variant, ce_weight=0.0, kd_weight=1.0))
+    views = torch.randn(5000, 7, generator=torch.Generator().manual_seed(0)).double() * 4
+    energies = method.score(views)
+    method.level.calibrate(energies)
+    low, high = energies.quantile(0.2).item(), energies.quantile(0.8).item()
+    clear = ((energies - low).abs() > 0.02) & ((energies - high).abs() > 0.02)
+    teacher = views[clear][:64]
+    student = torch.randn(len(teacher), 7, generator=torch.Generator().manual_seed(1)).double()
+    signals = Signals(
+        student, teacher, torch.zeros(len(teacher), dtype=torch.long), method.level(method.score(teacher))
+    )
+    expected = energy_kd_loss(student, teacher, low=low, high=high, t_easy=steps[0], t_middle=steps[1], t_hard=steps[2])
+    found = method.parts(signals)
+    assert set(found.temperature.tolist()) == {2.0, 4.0, 6.0}
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_learned_temperature_of_each_sample():
+    method = make_method("ctkd", LossOptions(per_instance=True, ce_weight=0.0, kd_weight=1.0), classes=7)
+    method.start_epoch(100)
+    student = STUDENT.clone().requires_grad_()
+    parts = method.parts(Signals(student, TEACHER, TARGET))
+    start = 1 + 20 * torch.sigmoid(torch.tensor(1.0))
+    torch.testing.assert_close(parts.temperature, start.double().expand(6))
+    parts.total.backward()
+    torch.testing.assert_close(
+        student.grad, torch.autograd.grad(kd_loss(s := STUDENT.clone().requires_grad_(), TEACHER, float(start)), s)[0]
+    )
+    # The reversed gradient climbs: a step against it raises the loss.
+    with torch.no_grad():
+        for p in method.parameters():
+            p -= 0.5 * p.grad
+        assert method.parts(Signals(STUDENT, TEACHER, TARGET)).total > parts.total
+    assert method.parts(Signals(STUDENT, TEACHER, TARGET)).temperature.unique().numel() == 6
+    with pytest.raises(UserError, match="number of classes"):
+        make_method("ctkd", LossOptions(per_instance=True))
+
+
+def test_every_method_names_its_code_settings():
+    for name, method in METHODS.items():
+        assert bool(method.code) <= ("variant" in method.defaults), name
+        assert method.code.keys() <= method.defaults.keys(), name
+        assert method.latex and method.reference, name
