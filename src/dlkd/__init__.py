@@ -15,6 +15,7 @@ _HOME = {
     "DifficultyLevel": "dlkd.difficulty",
     "DifficultyTemperature": "dlkd.difficulty",
     "DistillOptions": "dlkd.train.options",
+    "Distiller": "dlkd.integrations",
     "FrozenTeacher": "dlkd.teacher",
     "InputFormat": "dlkd.models",
     "ModelOptions": "dlkd.train.options",
@@ -23,6 +24,7 @@ _HOME = {
     "kd_loss": "dlkd.losses",
     "probe_distance": "dlkd.difficulty",
     "prune_teacher": "dlkd.difficulty",
+    "replay": "dlkd.train.replay",
     "run": "dlkd.jobs.run",
 }
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "DifficultyLevel",
     "DifficultyTemperature",
     "DistillOptions",
+    "Distiller",
     "FrozenTeacher",
     "InputFormat",
     "ModelOptions",
@@ -39,18 +42,21 @@ __all__ = [
     "kd_loss",
     "probe_distance",
     "prune_teacher",
+    "replay",
     "run",
 ]
 
 if TYPE_CHECKING:
     from dlkd.data import DataOptions
     from dlkd.difficulty import DifficultyLevel, DifficultyTemperature, probe_distance, prune_teacher
+    from dlkd.integrations import Distiller
     from dlkd.jobs.run import run
     from dlkd.losses import kd_loss
     from dlkd.methods import DLKDLoss
     from dlkd.models import InputFormat
     from dlkd.teacher import FrozenTeacher
     from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions, TrainOptions
+    from dlkd.train.replay import replay
 
 
 def __getattr__(name: str) -> object:

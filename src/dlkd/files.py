@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dlkd.errors import UserError
@@ -151,18 +151,19 @@ def _empty(folder: Path) -> None:
             item.unlink(missing_ok=True)
 
 
-def check_outside(folder: Path, paths: Mapping[str, Path | None]) -> None:
+def check_outside(folder: Path, paths: Mapping[str, Path | Sequence[Path | None] | None]) -> None:
     """Refuse inputs inside the run folder, which ``--overwrite`` would delete.
 
     Args:
         folder: ``--out``.
-        paths: by the name of their option.
+        paths: by the name of their option, which may have several.
 
     Raises:
         UserError: one of them is ``folder`` or lies in it.
     """
     whole = folder.resolve()
-    for option, path in paths.items():
+    each = [(k, path) for k, p in paths.items() for path in (p if isinstance(p, Sequence) else [p])]
+    for option, path in each:
         if path is not None and (path.resolve() == whole or whole in path.resolve().parents):
             raise UserError(f"expected --{option} outside the folder of the run, but {path} is in --out {folder}")
 

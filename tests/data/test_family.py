@@ -18,6 +18,11 @@ from dlkd.errors import UserError
 MIXINGS = [Mixing(), Mixing("mixup", 0.4), Mixing("cutmix")]
 
 
+def held(batch):
+    """What is in a batch that has no strong views."""
+    return [part for part in batch if part is not None]
+
+
 def jitter(image):
     """Draws from all three generators, on an image of 6×6."""
     x = torch.from_numpy(np.array(image.resize((6, 6)))).permute(2, 0, 1).float() / 255
@@ -33,7 +38,7 @@ def assert_pure(family, seed, size):
     for start in range(0, 10, size):
         batch = family.batch(positions[start : start + size], views[start : start + size])
         for k, expected in enumerate(alone[start : start + size]):
-            for part, whole in zip(expected, batch, strict=True):
+            for part, whole in zip(held(expected), held(batch), strict=True):
                 assert torch.equal(part[0], whole[k])
 
 
@@ -159,7 +164,9 @@ def test_hash_and_views_do_not_change_with_the_device():
         base, positions = tiny(mixing=mixing), np.arange(3)
         there = base.to(torch.device("cuda"))
         assert there.hash == base.hash and there.batch(positions, positions).images.is_cuda
-        for here, moved in zip(base.batch(positions, positions), there.batch(positions, positions), strict=True):
+        for here, moved in zip(
+            held(base.batch(positions, positions)), held(there.batch(positions, positions)), strict=True
+        ):
             assert torch.allclose(here, moved.cpu())
 
 

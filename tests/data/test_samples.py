@@ -173,7 +173,7 @@ def test_digest_sees_shape_pixels_and_numbers():
 
 def test_samples_that_cannot_be():
     pixels = ArrayPixels(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))
-    for labels in ([0, 2], [-1, 0]):
+    for labels in ([0, 2], [-2, 0]):
         with pytest.raises(UserError, match="between 0 and 1"):
             Samples(pixels, torch.tensor(labels), np.arange(2), ("a", "b"))
     with pytest.raises(ValueError, match="one label"):

@@ -29,6 +29,7 @@ LOSSES = {
     "kd": lambda s, t, y, **k: losses.kd_loss(s, t, 4.0, **k),
     "dkd": losses.dkd_loss,
     "nkd": losses.nkd_loss,
+    "mlkd": losses.mlkd_loss,
     "dist": losses.dist_loss,
     "r2kd_value": losses.r2kd_value_loss,
     "rld": losses.rld_loss,
@@ -70,6 +71,13 @@ def expected(name, s, t, y):
     if name == "nkd":
         soft = -(others(t / 3, y) * np.log(others(s / 3, y))).sum(axis=1)
         return (-p[rows, y] * np.log(q[rows, y]) + 3.5 * 9 * soft).mean()
+    if name == "mlkd":
+        total = 0.0
+        for tau in (2, 3, 4, 5, 6):
+            a, b = softmax(t / tau, 1), softmax(s / tau, 1)
+            batch, classes = a @ a.T - b @ b.T, a.T @ a - b.T @ b
+            total += tau**2 * kl(a, b).mean() + (batch**2).sum() / len(y) + (classes**2).sum() / s.shape[1]
+        return total
     if name == "dist":
         a, b = softmax(t / 4, 1), softmax(s / 4, 1)
         row = np.mean([np.corrcoef(a[i], b[i])[0, 1] for i in range(len(y))])
@@ -118,7 +126,7 @@ def expected(name, s, t, y):
         return kl(softmax(t / tau, 1), q).mean()
     if name == "energy_kd":
         e = -4 * logsumexp(t / 4, axis=1)
-        temp = np.where(e < -12, 2.0, np.where(e > -9, 6.0, 4.0))[:, None]
+        temp = np.where(e < -12, 6.0, np.where(e > -9, 2.0, 4.0))[:, None]
         return (temp[:, 0] ** 2 * kl(softmax(t / temp, 1), softmax(s / temp, 1))).mean()
     if name == "ea_kd":
         h_t, h_s = (-(x * np.log(x)).sum(1) for x in (softmax(t / 3, 1), softmax(s / 3, 1)))

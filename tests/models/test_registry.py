@@ -112,7 +112,7 @@ def test_factory_without_channels_is_not_given_them(factories, factory):
         ("no_such_package.models:net", "expected a Python module 'no_such_package.models'"),
         ("{}.deeper:net", "expected a Python module|raised ModuleNotFoundError"),
         ("{}_broken:net", "raised ModuleNotFoundError: No module named 'not_there_at_all'"),
-        ("{}:missing", "expected 'missing' in .* but has no such name"),
+        ("{}:missing", "expected 'missing' in .* but it has no such name"),
         ("{}:", "has no such name"),
         (":net", "raised ValueError"),
         ("{}:NUMBER", "it is int"),

@@ -51,6 +51,7 @@ def test_student_round_trip(model, run, file, name):
     images = torch.rand(3, 1, 16, 16)
     assert torch.equal(loaded.module(images), model(images)) and not loaded.module.training
     assert loaded.input_format == FORM and loaded.card == {"epochs": 2}
+    assert loaded.class_names == tuple("abcd")
     assert loaded.weights_hash == state_hash(model.state_dict()) == state_hash(load_file(run / "student.safetensors"))
     assert sorted(p.name for p in run.iterdir()) == ["student.json", "student.safetensors"]
 
@@ -71,6 +72,7 @@ def test_stated_input_format_wins(run):
 def test_what_the_json_says_is_checked(run):
     assert "expected the model 'resnet8x0.5'" in refusal("resnet8", run, 4, channels=1)
     assert "expected 5 classes, but the weights have 4" in refusal(None, run, 5, channels=1)
+    assert load_model(None, run, 5, channels=1, own_classes=True).module.fc.out_features == 4
     assert "expected 3 channels, but the weights are for 1" in refusal(None, run, 4)
 
 
@@ -82,6 +84,7 @@ def test_what_the_json_says_is_checked(run):
         lambda d: json.dumps({k: v for k, v in d.items() if k != "input"}),
         lambda d: json.dumps({**d, "input": {"mean": [0.5]}}),
         lambda d: json.dumps({**d, "card": 3}),
+        lambda d: json.dumps({**d, "class_names": ["a", "b", "c"]}),
     ],
 )
 def test_damaged_json(run, damage):
@@ -95,7 +98,7 @@ def test_a_strangers_json_is_none_of_ours(model, tmp_path):
     (tmp_path / "w.json").write_text('{"model": "something"}')
     loaded = load_model("resnet8x0.5", tmp_path / "w.safetensors", 4, channels=1)
     assert loaded.card == {} and loaded.input_format == InputFormat()
-    assert "give --teacher.name" in refusal(None, tmp_path / "w.safetensors", 4)
+    assert "give name" in refusal(None, tmp_path / "w.safetensors", 4)
 
 
 def test_a_weights_file_never_runs_code(run):
@@ -151,7 +154,8 @@ def test_state_hash_sees_everything_but_the_order():
 
 def test_no_weights_and_both():
     assert "expected trained weights for resnet20" in refusal("resnet20", None, 10)
-    assert "--teacher.pretrained" in refusal(None, None, 10)
+    assert "give weights or pretrained" in refusal(None, None, 10)
+    assert "give --teacher.weights or --teacher.pretrained" in refusal(None, None, 10, prefix="--teacher.")
     assert "but got both" in refusal("test_resnet", Path("w.pth"), 10, pretrained=True)
     assert "there is none" in refusal("resnet20", Path("no.pth"), 10)
 
@@ -199,16 +203,12 @@ def test_published_head_of_other_classes(name):
     if name.startswith("timm"):
         pytest.importorskip("timm")
     message = refusal(name, None, 5, pretrained=True)
-    assert (
-        "expected weights for 5 classes, but those of" in message
-        and "1000" in message
-        and "--teacher.weights" in message
-    )
+    assert "expected weights for 5 classes, but those of" in message and "1000" in message and "as weights" in message
 
 
 def test_published_only_by_timm_and_torchvision():
-    assert "give a file as --teacher.weights" in refusal("resnet20", None, 100, pretrained=True)
-    assert "give --teacher.name" in refusal(None, None, 100, pretrained=True)
+    assert "give a file as --weights" in refusal("resnet20", None, 100, pretrained=True, prefix="--")
+    assert "give name" in refusal(None, None, 100, pretrained=True)
 
 
 def test_published_by_timm(tmp_path, monkeypatch):

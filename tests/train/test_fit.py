@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dlkd import replay
 from dlkd.data import Batch, DataOptions, load_data
 from dlkd.models import load_model
 from dlkd.train.fit import train_step
@@ -208,8 +209,13 @@ def test_teacher_not_finite_for_one_image_names_it(tmp_path, dlkd, distill, fact
         *("--method", method, "--views.augment", "none", "--optim.batch_size", 54, "--force", "--data.seed", seed),
     )
     assert done.status == 2 and "not finite" in done.err, done
-    assert f"sample ids [{data.train.ids[int(means(data.train).argmax())]}];" in done.err
-    assert not (tmp_path / "run").exists()
+    worst = int(data.train.ids[int(means(data.train).argmax())])
+    assert f"sample ids [{worst}];" in done.err
+    if method == "kd":  # dlkd finds it before the first step
+        kept = replay(tmp_path / "run")
+        assert worst in kept.ids and kept.parts is None and kept.images.shape == (54, 1, 8, 8)
+    else:
+        assert not (tmp_path / "run").exists()
 
 
 def test_teacher_that_cannot_be_pruned_is_one_line(tmp_path, dlkd, distill, factories):

@@ -1,20 +1,25 @@
 """Data sets, label noise, view keys, augmented and mixed views."""
 
-from dlkd.data.augment import CropFlip, ImageTransform, centre_crop, resized_crop_flip
+from dlkd.data.augment import ArrayAugment, CropFlip, ImageTransform, centre_crop, resized_crop_flip
+from dlkd.data.colour import Colour
+from dlkd.data.erase import Erase
 from dlkd.data.family import Batch, ViewFamily
 from dlkd.data.loader import Steps, plain_batches
 from dlkd.data.mixing import Mixing
 from dlkd.data.noise import NoisyLabels, symmetric_noise
-from dlkd.data.options import DataOptions, DataSet, ViewOptions, load_data, view_family
+from dlkd.data.options import DataOptions, DataSet, ViewOptions, load_data, strong_family, view_family
 from dlkd.data.samples import ArrayPixels, FilePixels, Samples, stratified_split
 from dlkd.data.view_key import Stream, epoch_order, view_key
 
 __all__ = [
+    "ArrayAugment",
     "ArrayPixels",
     "Batch",
+    "Colour",
     "CropFlip",
     "DataOptions",
     "DataSet",
+    "Erase",
     "FilePixels",
     "ImageTransform",
     "Mixing",
@@ -30,6 +35,7 @@ __all__ = [
     "plain_batches",
     "resized_crop_flip",
     "stratified_split",
+    "strong_family",
     "symmetric_noise",
     "view_family",
     "view_key",

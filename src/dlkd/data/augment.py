@@ -1,4 +1,4 @@
-"""Augmentations, each a pure function of the view key."""
+"""Geometry: crop, flip, resize, and how a transform of one image becomes a pure function of the view key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from dlkd.data.colour import Colour
 from dlkd.data.samples import Indices
 from dlkd.data.view_key import Stream, draw_integer, view_key
 
@@ -87,19 +88,65 @@ class ImageTransform:
         return self.description
 
 
-def resized_crop_flip(size: int, *, scale: float = 0.25, flip: bool = True) -> ImageTransform:
-    """Random-resized-crop to ``size`` with at least ``scale`` of the area, then mirror half of the views."""
-    steps = [v2.RandomResizedCrop(size, scale=(scale, 1.0), antialias=True)]
+@dataclass(frozen=True)
+class ArrayAugment:
+    """For images in memory: crop and flip of the whole batch, then a transform of each image.
+
+    Args:
+        crop: first.
+        each: PIL image → tensor in [0, 1] of the same size, for what has no batched form.
+    """
+
+    crop: CropFlip
+    each: ImageTransform
+
+    def __call__(self, images: Tensor, seed: int, ids: Indices, views: Indices) -> Tensor:
+        """Views ``[B, channels, H, W]`` of ``images``, uint8 as they are; grey images stay grey."""
+        cropped = self.crop(images, seed, ids, views).cpu()
+        one = [
+            self.each(_picture(image), seed, int(sample), int(view))
+            for image, sample, view in zip(cropped, ids, views, strict=True)
+        ]
+        changed = (torch.stack(one) * 255).round().to(torch.uint8)
+        # A policy works in colour; what it makes of three equal channels has three equal channels.
+        return changed[:, : images.shape[1]].to(images.device)
+
+    def describe(self) -> dict[str, object]:
+        """What the hash of the view family covers."""
+        return {"kind": "array", "crop": self.crop.describe(), "each": self.each.describe()}
+
+
+def _picture(image: Tensor) -> Image.Image:
+    array = image.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
+
+
+def resized_crop_flip(
+    size: int | tuple[int, int], *, scale: float = 0.25, flip: bool = True, colour: Colour | None = None
+) -> ImageTransform:
+    """Random-resized-crop to ``size`` with at least ``scale`` of the area, mirror half of the views, ``colour``."""
+    steps: list[nn.Module] = [v2.RandomResizedCrop(size, scale=(scale, 1.0), antialias=True)]
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     description: dict[str, object] = {"kind": "resized_crop_flip", "size": size, "scale": scale, "flip": flip}
-    return ImageTransform(v2.Compose([*steps, *_TO_TENSOR]), description)
+    return _transform(steps, description, colour)
 
 
-def centre_crop(size: int) -> ImageTransform:
+def centre_crop(size: int, *, colour: Colour | None = None) -> ImageTransform:
     """The plain view: short side to 8/7 of ``size``, then its centre (224 out of 256, as usual for ImageNet)."""
-    steps = [v2.Resize(round(size * 8 / 7), antialias=True), v2.CenterCrop(size)]
-    return ImageTransform(v2.Compose([*steps, *_TO_TENSOR]), {"kind": "centre_crop", "size": size})
+    steps: list[nn.Module] = [v2.Resize(round(size * 8 / 7), antialias=True), v2.CenterCrop(size)]
+    return _transform(steps, {"kind": "centre_crop", "size": size}, colour)
+
+
+def colour_only(colour: Colour) -> ImageTransform:
+    """``colour`` alone, for images that are cropped already."""
+    return _transform([], {"kind": "colour"}, colour)
+
+
+def _transform(steps: list[nn.Module], description: dict[str, object], colour: Colour | None) -> ImageTransform:
+    if colour is not None:
+        steps, description = [*steps, *colour.steps()], {**description, "colour": colour.describe()}
+    return ImageTransform(v2.Compose([*steps, *_TO_TENSOR]), description)
 
 
 _TO_TENSOR = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dlkd.data.augment import CropFlip, ImageTransform
+from dlkd.data.augment import ArrayAugment, CropFlip, ImageTransform
+from dlkd.data.erase import Erase
 from dlkd.data.mixing import Mixing
 from dlkd.data.samples import ArrayPixels, FilePixels, Indices, Samples
-from dlkd.data.view_key import epoch_order
+from dlkd.data.view_key import Stream, epoch_order, view_key
 
 
 class Batch(NamedTuple):
@@ -26,17 +27,35 @@ class Batch(NamedTuple):
     images: Tensor
     """``[B, channels, H, W]``, fp32 in [0, 1]: one canonical image; each model normalises for itself."""
     target: Tensor
-    """``[B]`` class numbers, or ``[B, C]`` soft labels where images are mixed."""
+    """``[B]`` class numbers, or ``[B, C]`` soft labels where images are mixed; −1, or a row of shares that sum to less
+    than one, where there is no label."""
     labels: Tensor
-    """``[B]``: the given label of each image itself, mixed or not."""
+    """``[B]``: the given label of each image itself, mixed or not; −1 for none."""
     positions: Tensor
     """``[B]``: where the samples stand in the training set."""
     views: Tensor
     """``[B]``: view numbers."""
+    strong: Tensor | None = None
+    """The strongly augmented views of the same images, as ``images``, where there are such."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with ``change`` applied to all that it holds."""
+        strong = None if self.strong is None else change(self.strong)
+        images, target, labels, positions, views = map(change, self[:5])
+        return Batch(images, target, labels, positions, views, strong)
+
+    def strong_view(self) -> Batch:
+        """The strong views as a batch of their own, with the same targets."""
+        assert self.strong is not None
+        return self._replace(images=self.strong, strong=None)
+
+    def labelled_share(self) -> Tensor:
+        """``[B]``: how much of each target is known: 1, or less where an image without a label has part in it."""
+        return self.target.sum(dim=1) if self.target.is_floating_point() else (self.target >= 0).float()
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``."""
-        return Batch(*(part.to(device, non_blocking=True) for part in self))
+        return self.map(lambda part: part.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -45,15 +64,20 @@ class ViewFamily:
 
     Args:
         samples: the training set.
-        augment: :class:`CropFlip` for images in memory, :class:`ImageTransform` for files.
+        augment: :class:`CropFlip` or :class:`ArrayAugment` for images in memory, :class:`ImageTransform` for files.
         mixing: pairs are formed per view number by a seeded permutation of the whole set.
         seed: of everything random about a view.
+        erase: a box that is set to 0 before images mix.
+        strong: are these the strong views of a weak/strong pair? They mix as the weak ones do, so that both have one
+            target, and are augmented from a seed of their own.
     """
 
     samples: Samples
-    augment: CropFlip | ImageTransform
+    augment: CropFlip | ArrayAugment | ImageTransform
     mixing: Mixing = field(default_factory=Mixing)
     seed: int = 0
+    erase: Erase | None = None
+    strong: bool = False
 
     @functools.cached_property
     def content(self) -> dict[str, object]:
@@ -63,6 +87,9 @@ class ViewFamily:
             "augment": self.augment.describe(),
             "mixing": self.mixing.describe(),
             "seed": self.seed,
+            # Only where they are used: what is stored of other families stays theirs.
+            **({} if self.erase is None else {"erase": self.erase.describe()}),
+            **({"strong": True} if self.strong else {}),
         }
 
     @functools.cached_property
@@ -113,8 +140,8 @@ class ViewFamily:
         mixed, own = self.mixing(both[0], both[1], self.seed, pair, views)
         classes = len(self.samples.class_names)
         share = own.unsqueeze(1)
-        other = functional.one_hot(self.samples.labels[torch.from_numpy(partners)], classes)
-        target = share * functional.one_hot(labels, classes) + (1 - share) * other
+        other = _one_hot(self.samples.labels[torch.from_numpy(partners)], classes)
+        target = share * _one_hot(labels, classes) + (1 - share) * other
         return Batch(mixed, target, labels, *place)
 
     def batches(self, positions: Indices, view: int, size: int) -> Iterator[Batch]:
@@ -124,14 +151,25 @@ class ViewFamily:
 
     def _plain(self, positions: Indices, views: Indices) -> Tensor:
         """Augmented, not yet mixed: ``[B, channels, H, W]``, fp32 in [0, 1]."""
-        ids, pixels = self.samples.ids[positions], self.samples.pixels
+        ids, pixels, seed = self.samples.ids[positions], self.samples.pixels, self._augment_seed
         if isinstance(pixels, ArrayPixels):
-            assert isinstance(self.augment, CropFlip)
+            assert not isinstance(self.augment, ImageTransform)
             chosen = pixels.array[torch.from_numpy(positions).to(pixels.array.device)]
-            return self.augment(chosen, self.seed, ids, views).float() / 255
-        assert isinstance(self.augment, ImageTransform)
-        triples = zip(positions, ids, views, strict=True)
-        return torch.stack([self.augment(pixels.load(p), self.seed, int(i), int(v)) for p, i, v in triples])
+            images = self.augment(chosen, seed, ids, views).float() / 255
+        else:
+            assert isinstance(self.augment, ImageTransform)
+            triples = zip(positions, ids, views, strict=True)
+            images = torch.stack([self.augment(pixels.load(p), seed, int(i), int(v)) for p, i, v in triples])
+        return images if self.erase is None else self.erase(images, seed, ids, views)
+
+    @functools.cached_property
+    def _augment_seed(self) -> int:
+        return int(view_key(self.seed, 0, 0, Stream.STRONG)) if self.strong else self.seed
+
+
+def _one_hot(labels: Tensor, classes: int) -> Tensor:
+    """``[B, C]``; a row of zeros where there is no label."""
+    return functional.one_hot(labels.clamp(min=0), classes) * (labels >= 0).unsqueeze(1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -31,8 +31,15 @@ class Steps(Dataset["Batch | UserError"]):
     """Samples of one step over all ranks."""
     rank: int = 0
     world: int = 1
+    strong: ViewFamily | None = None
+    """Strong views of the same samples that mix in the same way, shown beside the others."""
 
     def __post_init__(self) -> None:
+        if self.strong is not None and (
+            self.strong.samples.digest() != self.family.samples.digest()
+            or (self.strong.mixing, self.strong.seed) != (self.family.mixing, self.family.seed)
+        ):
+            raise ValueError("expected strong views of the same samples, mixing and seed")
         n, share = len(self.family.samples), self.batch_size // self.world
         if self.batch_size > n:
             raise UserError(
@@ -55,7 +62,9 @@ class Steps(Dataset["Batch | UserError"]):
         start = k * self.batch_size + self.rank * share
         positions = self.family.order(view)[start : start + share]
         try:
-            return self.family.batch(positions, np.full_like(positions, view))
+            views = np.full_like(positions, view)
+            batch = self.family.batch(positions, views)
+            return batch if self.strong is None else batch._replace(strong=self.strong.batch(positions, views).images)
         except UserError as error:
             # Raised in a worker it would come back as a page of traceback; the main process raises it.
             return error

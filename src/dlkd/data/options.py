@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from dlkd.data.augment import CropFlip, ImageTransform, centre_crop, resized_crop_flip
+from dlkd.data.augment import ArrayAugment, CropFlip, ImageTransform, centre_crop, colour_only, resized_crop_flip
+from dlkd.data.colour import Colour, Policy
+from dlkd.data.erase import Erase, EraseKind
 from dlkd.data.family import ViewFamily
 from dlkd.data.mixing import Mixing, MixingKind
 from dlkd.data.noise import symmetric_noise
 from dlkd.data.samples import FilePixels, Indices, Samples, stratified_split
-from dlkd.data.sources import Source, cifar, digits, folder, npz
+from dlkd.data.sources import Source, cifar, digits, folder, npz, unlabelled_files
 from dlkd.errors import UserError
 
 
@@ -30,7 +34,10 @@ class DataOptions:
         held_out: share of the training images kept apart, with their labels as given, for every choice.
         test_share: share set aside as test images where the data set names none.
         noise: share of wrong labels in each class of the training images (symmetric noise).
-        seed: of the noise and the splits; runs with other seeds share them.
+        labelled: share of the training images of each class that keep their label; the others teach through the
+            teacher alone.
+        unlabelled: folder of more training images without labels, at any depth, for a data set of files.
+        seed: of the noise, the splits and the hidden labels; runs with other seeds share them.
         image_size: side in pixels of images that come from files; by default the teacher's.
         workers: processes that prepare images; by default none for images in memory, all cores but one for files.
     """
@@ -42,6 +49,8 @@ class DataOptions:
     held_out: float = 0.1
     test_share: float = 0.2
     noise: float = 0.0
+    labelled: float = 1.0
+    unlabelled: Path | None = None
     seed: int = 0
     image_size: int | None = None
     workers: int | None = None
@@ -51,8 +60,11 @@ class DataOptions:
         for name in ("held_out", "test_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"expected --data.{name} to be in [0, 1), but got {getattr(self, name)}")
-        if not 0 <= self.noise <= 1:
-            raise UserError(f"expected --data.noise to be in [0, 1], but got {self.noise}")
+        for name in ("noise", "labelled"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"expected --data.{name} to be in [0, 1], but got {getattr(self, name)}")
+        if self.unlabelled is not None and self.name != "folder":
+            raise UserError(f"expected --data.name folder with --data.unlabelled, but got {self.name}")
         if self.seed < 0:
             raise UserError(f"expected --data.seed to be at least 0, but got {self.seed}")
         for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0)):
@@ -66,20 +78,37 @@ class ViewOptions:
     """How training images are augmented; teacher, probe and student see the same view.
 
     Attributes:
-        augment: crop_flip for images in memory, resized_crop_flip for files, none, or auto.
+        augment: crop_flip for images in memory, resized_crop_flip, none, or auto (resized_crop_flip for files).
         pad: crop_flip pads so many pixels on each side; by default an eighth of the side.
         flip: mirror half of the views; by default yes, but for digits.
         scale: smallest share of the area that resized_crop_flip keeps.
+        policy: randaugment, trivialaugment, autoaugment or augmix, after the crop.
+        policy_ops: operations of randaugment.
+        policy_magnitude: their strength, 0 to 30.
+        jitter: change brightness, contrast and saturation by up to this share, and hue by a quarter of it.
+        erase: cutout, random_erasing or none, the last before images mix.
+        erase_size: side of cutout's square, as a share of the image's.
+        erase_probability: of a view to be erased at all.
         mixing: none, mixup or cutmix.
         mixing_alpha: both parameters of the Beta distribution that the mixing share is drawn from.
+        strong: policy of a second, strong view of every image, whose loss is added; auto is randaugment for methods
+            of two views (mlkd) and none for others.
     """
 
     augment: Literal["auto", "none", "crop_flip", "resized_crop_flip"] = "auto"
     pad: int | None = None
     flip: bool | None = None
     scale: float = 0.25
+    policy: Policy = "none"
+    policy_ops: int = 2
+    policy_magnitude: int = 10
+    jitter: float = 0.0
+    erase: EraseKind = "none"
+    erase_size: float = 0.25
+    erase_probability: float = 1.0
     mixing: MixingKind = "none"
     mixing_alpha: float = 1.0
+    strong: Literal["auto"] | Policy = "auto"
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
@@ -88,6 +117,18 @@ class ViewOptions:
         if not 0 < self.scale <= 1:
             raise UserError(f"expected --views.scale to be in (0, 1], but got {self.scale}")
         Mixing(self.mixing, self.mixing_alpha)
+        self.colour(self.policy, small=False)
+        self.eraser()
+
+    def colour(self, policy: Policy, *, small: bool) -> Colour | None:
+        """Policy and jitter; None where there is neither."""
+        colour = Colour(policy, self.policy_ops, self.policy_magnitude, small, self.jitter)
+        return colour if colour.steps() else None
+
+    def eraser(self) -> Erase | None:
+        """What is erased, if anything."""
+        erase = Erase(self.erase, self.erase_size, self.erase_probability)
+        return None if erase.kind == "none" else erase
 
 
 class DataSet(NamedTuple):
@@ -145,9 +186,18 @@ def load_data(options: DataOptions) -> DataSet:
     if options.held_out and not len(chosen):
         remarks.append("too few images for a held-out part: nothing can be chosen on this run")
     held_out = train.take(chosen) if len(chosen) else None
+    clean = source.train.labels[torch.from_numpy(train.ids[rest])]
     train = train.take(rest)
     if not len(train):
         raise UserError("expected at least one training image; give smaller shares, or more images")
+    if options.labelled < 1:
+        train = train.with_hidden_labels(_hidden(clean, options.labelled, options.seed))
+        remarks.append(f"{train.unlabelled} of {len(train)} training images had their labels hidden")
+    if options.unlabelled is not None:
+        roots = [part.pixels.root for part in (train, test) if isinstance(part.pixels, FilePixels)]
+        files = unlabelled_files(options.unlabelled, roots)
+        train = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
+        remarks.append(f"{len(files)} images without labels were added from {options.unlabelled}")
     return DataSet(options.name, train, held_out, test, tuple(remarks))
 
 
@@ -165,26 +215,52 @@ def _first_of_each_class(samples: Samples, count: int) -> Indices:
     return np.sort(np.concatenate(chosen))
 
 
+def _hidden(labels: Tensor, share: float, seed: int) -> Indices:
+    """All but the first round(share·n) of each class in a seeded order: the labels of a share are among those of a
+    larger one."""
+    y = labels.numpy()
+    random = np.random.default_rng((seed, 2))  # a stream of its own, as for the held-out part
+    shuffled = [random.permutation(np.flatnonzero(y == c)) for c in np.unique(y)]
+    return np.sort(np.concatenate([members[round(share * members.size) :] for members in shuffled]))
+
+
 def view_family(options: ViewOptions, data: DataSet, seed: int, size: int) -> ViewFamily:
     """The training views of a run; ``size`` is the side of images that come from files."""
     options.check()
-    files = isinstance(data.train.pixels, FilePixels)
-    kind = options.augment
+    augment = _augment(options, data, size, options.policy)
+    mixing = Mixing(options.mixing, options.mixing_alpha)
+    return ViewFamily(data.train, augment, mixing, seed, options.eraser())
+
+
+def strong_family(options: ViewOptions, data: DataSet, seed: int, size: int) -> ViewFamily | None:
+    """The strong views of weak/strong pairs; None where there are none. See :func:`view_family`."""
+    if options.strong == "auto" or options.strong == "none":
+        return None
+    weak = view_family(options, data, seed, size)
+    return replace(weak, augment=_augment(options, data, size, options.strong), strong=True)
+
+
+def _augment(
+    options: ViewOptions, data: DataSet, size: int, policy: Policy
+) -> CropFlip | ArrayAugment | ImageTransform:
+    files, kind = isinstance(data.train.pixels, FilePixels), options.augment
+    flip = data.name != "digits" if options.flip is None else options.flip
+    colour = options.colour(policy, small=not files)
     if kind == "auto":
         kind = "resized_crop_flip" if files else "crop_flip"
-    if kind != "none" and (kind == "resized_crop_flip") != files:
-        where = "come from files" if files else "are in memory"
-        raise UserError(f"expected an augmentation for images that {where}, but got --views.augment {kind}; use auto")
-    flip = data.name != "digits" if options.flip is None else options.flip
-    augment: CropFlip | ImageTransform
     if files:
-        augment = centre_crop(size) if kind == "none" else resized_crop_flip(size, scale=options.scale, flip=flip)
-    elif kind == "none":
-        augment = CropFlip(0, False)
-    else:
-        side = min(image_size(data.train))
-        augment = CropFlip(max(1, side // 8) if options.pad is None else options.pad, flip)
-    return ViewFamily(data.train, augment, Mixing(options.mixing, options.mixing_alpha), seed)
+        if kind == "crop_flip":
+            raise UserError("expected --views.augment resized_crop_flip, none or auto for images that come from files")
+        if kind == "none":
+            return centre_crop(size, colour=colour)
+        return resized_crop_flip(size, scale=options.scale, flip=flip, colour=colour)
+    sides = image_size(data.train)
+    if kind == "resized_crop_flip":
+        each = resized_crop_flip(sides, scale=options.scale, flip=flip, colour=colour)
+        return ArrayAugment(CropFlip(0, False), each)
+    pad = max(1, min(sides) // 8) if options.pad is None else options.pad
+    crop = CropFlip(0, False) if kind == "none" else CropFlip(pad, flip)
+    return crop if colour is None else ArrayAugment(crop, colour_only(colour))
 
 
 def image_size(samples: Samples) -> tuple[int, int]:

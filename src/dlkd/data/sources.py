@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dlkd.data.samples import ArrayPixels, FilePixels, Samples
+from dlkd.data.samples import ArrayPixels, FilePixels, Samples, check_labels
 from dlkd.errors import UserError, first_line
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
@@ -95,6 +96,30 @@ def _images(root: Path) -> list[Path]:
     """Image files at any depth, sorted; not those of Finder (``._1.png``) and notebooks (``.ipynb_checkpoints``)."""
     found = (p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+
+
+def unlabelled_files(root: Path, apart: Sequence[Path]) -> list[Path]:
+    """Image files at any depth of ``root``, sorted: more training images, of unknown classes.
+
+    Args:
+        root: a folder without an order; names of folders in it mean nothing.
+        apart: folders of the labelled images, test images among them, which must not be met twice.
+
+    Raises:
+        UserError: no such folder, no image in it, or images of the data set itself in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"expected a folder of images at --data.unlabelled {root}, but there is none")
+    whole = root.resolve()
+    for other in (place.resolve() for place in apart):
+        if whole == other or whole in other.parents or other in whole.parents:
+            raise UserError(
+                f"expected --data.unlabelled {root} to be apart from the images of --data.root, labelled ones and test "
+                f"images, but one lies in the other ({other}); move it"
+            )
+    if not (found := _images(root)):
+        raise UserError(f"expected images in --data.unlabelled {root}, but found none")
+    return found
 
 
 def _class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Samples:
@@ -181,5 +206,6 @@ def _class_names(path: Path, given: npt.NDArray[Any] | None, labels: Tensor) -> 
 
 
 def in_memory(pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Samples:
-    """Samples out of uint8 ``[N, channels, H, W]`` and labels ``[N]``."""
+    """Samples out of uint8 ``[N, channels, H, W]`` and labels ``[N]``, all of them known."""
+    check_labels(labels, len(class_names))
     return Samples(ArrayPixels(pixels), labels.long(), np.arange(labels.numel(), dtype=np.int64), class_names)

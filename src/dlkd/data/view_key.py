@@ -27,10 +27,18 @@ class Stream(IntEnum):
     MIX = 4
     BOX_ROW = 5
     BOX_COLUMN = 6
+    ERASE = 7
+    """Is something erased at all?"""
+    ERASE_AREA = 8
+    ERASE_RATIO = 9
+    ERASE_ROW = 10
+    ERASE_COLUMN = 11
     ORDER = 100
     """Order of the samples of an epoch, and with it the pairs that mix."""
     STEP = 101
     """Seed of everything else that is random in a training step."""
+    STRONG = 102
+    """Seed of the strong one of two views."""
 
 
 def view_key(seed: int, index: npt.ArrayLike, view: npt.ArrayLike, stream: int = 0) -> npt.NDArray[np.uint32]:

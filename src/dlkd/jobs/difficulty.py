@@ -29,8 +29,10 @@ from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import check_new_file, pick_device
 from dlkd.report import Page, Picture, pictures
+from dlkd.teacher import TeacherOutput
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
-from dlkd.train.teach import Teaching, check_distances, image_side, load_teacher, make_teaching
+from dlkd.train.teach import Teaching, check_distances, make_teaching
+from dlkd.train.teachers import image_side, load_teacher
 
 BATCH = 256
 SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
@@ -95,8 +97,10 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
     device = pick_device(options.device)
     data = load_data(options.data)
     samples = data.part(options.split)
+    if samples.unlabelled and DifficultyScore(options.score).needs == "label":
+        raise UserError(f"expected another --score than {options.score}: {samples.unlabelled} images have no label")
     loaded = load_teacher(options.teacher, data, samples.pixels.channels)
-    size = image_side(options.data, loaded) or 224
+    size = image_side(options.data, *loaded.members) or 224
     teaching = make_teaching(
         options.teacher, options.probe, EngineOptions(), data, loaded, size=size, with_probes=True, device=device
     )
@@ -133,7 +137,7 @@ def _ask(
     for images, target in batches:
         out = teaching.teacher(images.to(device))
         confidence, label = torch.softmax(out.logits, dim=1).max(dim=1)
-        measured = [out.difficulty(score, target.to(device)) for score in scores]
+        measured = [_measure(out, score, target.to(device)) for score in scores]
         rows.append((label, out.probe_logits[0].argmax(dim=1), confidence, *measured))
     names = ("teacher_label", "probe_label", "teacher_confidence", *SCORES)
     found = {name: torch.cat([row[k] for row in rows]).cpu() for k, name in enumerate(names)}
@@ -141,14 +145,23 @@ def _ask(
     return found
 
 
+def _measure(out: TeacherOutput, score: DifficultyScore, target: Tensor) -> Tensor:
+    """Difficulty ``[B]``; NaN for an image without a label, by a score that needs one."""
+    if score.needs != "label":
+        return out.difficulty(score)
+    if target.is_floating_point():
+        return out.difficulty(score, target).where(target.sum(dim=1) > 0.999, torch.nan)
+    return out.difficulty(score, target.clamp(min=0)).where(target >= 0, torch.nan)
+
+
 def _columns(samples: Samples, asked: list[dict[str, Tensor]], score: ScoreName) -> dict[str, np.ndarray]:
     views = {name: torch.stack([a[name] for a in asked]) for name in SCORES}
     level = DifficultyLevel()
     level.calibrate(views[score].flatten())
-    names = np.array(samples.class_names)
+    names = np.array([*samples.class_names, ""])  # the last, −1, is none
     columns: dict[str, np.ndarray] = {"id": samples.ids}
     if isinstance(samples.pixels, FilePixels):
-        columns["path"] = np.array([p.relative_to(samples.pixels.root).as_posix() for p in samples.pixels.paths])
+        columns["path"] = np.array([samples.pixels.name(k) for k in range(len(samples))])
     first = asked[0]
     columns |= {
         "given_label": names[samples.labels.numpy()],

@@ -18,7 +18,7 @@ from dlkd.jobs.card import CONFIG, machine
 from dlkd.models import load_model
 from dlkd.train.options import RunOptions
 from dlkd.train.session import make_fabric
-from dlkd.train.teach import image_side
+from dlkd.train.teachers import image_side
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,14 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         asked = data_of_run(options.weights)
         print(f"note: images and labels are those of {options.weights / CONFIG}")
     data = load_data(asked)
-    samples = data.part(options.split)
+    samples = data.part(options.split).labelled()
+    if not len(samples):
+        raise UserError(f"expected {options.split} images with labels to score the model on, but there are none")
     try:
-        loaded = load_model(options.name, options.weights, len(samples.class_names), channels=samples.pixels.channels)
+        classes, channels = len(samples.class_names), samples.pixels.channels
+        loaded = load_model(options.name, options.weights, classes, channels=channels, prefix="--")
     except ValueError as error:
-        # Models are told of as teachers; here there is just one.
-        raise UserError(str(error).replace("--teacher.", "--")) from error
+        raise UserError(str(error)) from error
     size = image_side(asked, loaded)
     logits, labels = logits_of(loaded.module.to(device), samples, loaded.input_format, size)
     check_finite(logits, samples.ids, "model")
@@ -87,7 +89,8 @@ def data_of_run(folder: Path) -> DataOptions:
     file = folder / CONFIG
     try:
         values = yaml.safe_load(file.read_text())["data"]
-        return dataclasses.replace(DataOptions(**values), root=Path(values["root"]))
+        # What has no label has no figures either.
+        return dataclasses.replace(DataOptions(**values), root=Path(values["root"]), unlabelled=None)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         reason = first_line(error)
         raise UserError(f"{file} is damaged ({reason}); state the --data options") from error

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlkd.methods import METHODS, LossOptions, Method, parse_method, resolve_loss
+from dlkd.methods import METHODS, LossOptions, Method, find_method, parse_method, resolve_loss
 
 _LEAD = """\
 # Methods
@@ -61,7 +61,7 @@ def methods(options: MethodsOptions) -> None:
         return
     table = Table("method", "formula", "defaults", "source")
     for name in names:
-        method = METHODS[name]
+        method = find_method(name)
         table.add_row(*(Text(cell) for cell in (name, method.formula, _defaults(method), method.reference)))
     Console().print(table)
     if len(names) > 1 and options.name is not None:
@@ -71,7 +71,7 @@ def methods(options: MethodsOptions) -> None:
 
 def markdown(names: list[str]) -> str:
     """The page docs/methods.md."""
-    return f"{_LEAD}\n" + "\n".join(_section(name, METHODS[name]) for name in names) + _NOTES
+    return f"{_LEAD}\n" + "\n".join(_section(name, find_method(name)) for name in names) + _NOTES
 
 
 def _section(name: str, method: Method) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dlkd.preflight import Preflight, preflight
 from dlkd.train.checkpoint import CURRENT, clean_temporaries
 from dlkd.train.fit import fit
 from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
+from dlkd.train.replay import BAD_BATCH
 from dlkd.train.session import Session, make_session
 
 RESULTS = "results.json"
@@ -49,24 +51,30 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     session = make_session(options, quiet=quiet)
     found = _look(session)
     card = {**run_card(session, command), "preflight": found.to_dict()}
+
     # Before the first checkpoint there is nothing to go on with, and the same command should work once a cause of
-    # failure is mended.
-    with new_run_folder(folder, overwrite=options.overwrite, card=card, begun=lambda: (folder / CURRENT).exists()):
+    # failure is mended; a batch that was kept to be looked at stays.
+    def begun() -> bool:
+        return (folder / CURRENT).exists() or (folder / BAD_BATCH).exists()
+
+    with new_run_folder(folder, overwrite=options.overwrite, card=card, begun=begun):
         _save_labels(session)
         write_atomic(folder / CONFIG, config_text(options))
         fit(session)
         return finish(session, command)
 
 
-def _inputs(options: RunOptions) -> dict[str, Path | None]:
+def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | None]:
     """What a run reads, by the name of its option."""
     if isinstance(options, TrainOptions):
         return {"data.root": options.data.root, "model.weights": options.model.weights}
     assert isinstance(options, DistillOptions)
     return {
         "data.root": options.data.root,
+        "data.unlabelled": options.data.unlabelled,
         "student.weights": options.student.weights,
         "teacher.weights": options.teacher.weights,
+        "teacher.classes": options.teacher.classes,
         "store": options.store,
     }
 

@@ -148,15 +148,16 @@ def energy_kd_loss(
     *,
     low: float,
     high: float,
-    t_easy: float = 2.0,
+    t_easy: float = 6.0,
     t_middle: float = 4.0,
-    t_hard: float = 6.0,
+    t_hard: float = 2.0,
     energy_temperature: float = 4.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """T_i²·KL(T_i): T_easy below the energy ``low``, T_hard above ``high``, T_middle between. T_i² is inside.
 
-    The published code and all its configs have 2, 4, 6 as here; the abstract says the opposite (6, 4, 2).
+    The abstract gives the confident samples (low energy) the high temperature, as here; the published code and all its
+    configs do the opposite (2, 4, 6).
 
     Source: Kim et al., "Maximizing discrimination capability of knowledge distillation with energy function",
     Knowledge-Based Systems 296, 2024.

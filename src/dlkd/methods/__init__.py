@@ -4,7 +4,7 @@ from dlkd.methods.composition import Composition, Divergence, LossParts, Signals
 from dlkd.methods.dlkd import DLKDLoss
 from dlkd.methods.options import LossOptions
 from dlkd.methods.published import METHODS, Method
-from dlkd.methods.registry import make_method, parse_method, resolve_loss
+from dlkd.methods.registry import find_method, make_method, parse_method, resolve_loss
 from dlkd.methods.temperatures import FixedTemperature
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LossParts",
     "Method",
     "Signals",
+    "find_method",
     "make_method",
     "parse_method",
     "resolve_loss",

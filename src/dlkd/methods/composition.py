@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dlkd.difficulty.level import DifficultyLevel
 from dlkd.difficulty.score import DifficultyScore
+from dlkd.features.method import FeatureMethod
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.kl import kl_divergence
 from dlkd.losses.temperature import Temperatures
@@ -32,6 +33,13 @@ class Signals(NamedTuple):
     """``[B, C]`` of the pruned teacher, where the method asks for them; the mean over several."""
     strong: bool = False
     """Are these the strongly augmented views of a weak/strong pair?"""
+    labelled: Tensor | None = None
+    """``[B]`` in [0, 1]: how much of each target is known; 0 for an image without a label, whose target is −1 or a row
+    of zeros. None where all are known."""
+    student_features: tuple[Tensor, ...] = ()
+    """Of the layers that are compared, where the method compares layers; with a gradient."""
+    teacher_features: tuple[Tensor, ...] = ()
+    """Of as many layers of the teacher."""
 
 
 class Divergence(NamedTuple):
@@ -62,7 +70,7 @@ class LossParts(NamedTuple):
     """The loss of a batch and what it is made of."""
 
     total: Tensor
-    """A scalar: w_label·mean(label) + w_kd·(mean(distillation) + batch part)."""
+    """A scalar: w_label·mean(label) + w_kd·(mean(distillation) + batch part), the first mean over what is labelled."""
     label: Tensor
     """``[B]``: the label term, not weighted."""
     distillation: Tensor | None
@@ -71,13 +79,17 @@ class LossParts(NamedTuple):
     """``[B]``: the student's temperature (its mean over the classes)."""
     level: Tensor | None
     """``[B]``: difficulty level, where one is known."""
+    labelled: Tensor | None = None
+    """``[B]``: that of the signals."""
+    feature: Tensor | None = None
+    """``[B]``: the feature term, not multiplied by w_feature; None for a method that compares no layers."""
 
 
 class Composition(nn.Module):
-    """w_label·mean_i CE_i + w_kd·( mean_i[ u_i·s_i·D_i ] + batch part ).
+    """w_label·mean_i CE_i + w_kd·( mean_i[ u_i·s_i·D_i ] + batch part ) + w_feature·mean_i F_i.
 
     Args:
-        temperature: see :class:`TemperatureRule`; None for a method without a teacher.
+        temperature: see :class:`TemperatureRule`; None for a method without a term of the teacher's logits.
         divergence: D, from signals and temperatures.
         transform: what happens to the logits before all else; the label term sees them as they are.
         weight: u ``[B]``; None is one.
@@ -89,6 +101,8 @@ class Composition(nn.Module):
         two_views: is the loss the sum over a weak and a strong view of each image?
         uses_probe: do the choices look at ``probe_logits``?
         uses_labels: does the distillation term look at the target?
+        features: F, of inner layers; None for a method that compares none.
+        feature_weight: w_feature, finite and not negative.
     """
 
     def __init__(
@@ -106,11 +120,14 @@ class Composition(nn.Module):
         two_views: bool = False,
         uses_probe: bool = False,
         uses_labels: bool = False,
+        features: FeatureMethod | None = None,
+        feature_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if scale not in get_args(Scale):
             raise ValueError(f"expected scale to be one of {list(get_args(Scale))}, but got {scale!r}")
-        for name, value in (("ce_weight", label_weight), ("kd_weight", kd_weight)):
+        weights = (("ce_weight", label_weight), ("kd_weight", kd_weight), ("feature_weight", feature_weight))
+        for name, value in weights:
             if not 0 <= value < float("inf"):
                 raise ValueError(f"expected {name} to be finite and at least 0, but got {value}")
         if label_weight == 0 and (kd_weight == 0 or temperature is None):
@@ -122,6 +139,7 @@ class Composition(nn.Module):
             raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")
         self.warmup_epochs, self._warm = warmup_epochs, 1.0
         self.two_views, self.uses_probe, self.uses_labels = two_views, uses_probe, uses_labels
+        self.features, self.feature_weight = features, feature_weight
 
     def start_epoch(self, epoch: int) -> None:
         """Tell the method the epoch, counted from 0: for the warm-up, and for temperatures that have a curriculum."""
@@ -133,7 +151,7 @@ class Composition(nn.Module):
     @property
     def needs_teacher(self) -> bool:
         """Is there a distillation term at all?"""
-        return self.temperature is not None
+        return self.temperature is not None or self.features is not None
 
     @property
     def level(self) -> DifficultyLevel | None:
@@ -154,9 +172,13 @@ class Composition(nn.Module):
 
     def parts(self, signals: Signals) -> LossParts:
         """The loss and its parts; with ``label_weight`` 0 the labels do not enter the loss."""
-        label = self.label(signals.student_logits, signals.target)
+        label, label_mean = self._label_term(signals)
+        feature = None
+        if self.features is not None:
+            feature = self.features(signals.student_features, signals.teacher_features)
         if self.temperature is None:
-            return LossParts(self.label_weight * label.mean(), label, None, None, signals.level)
+            total = self._with_feature(self.label_weight * label_mean, feature)
+            return LossParts(total, label, None, None, signals.level, signals.labelled, feature)
         seen = signals if self.transform is None else self.transform(signals)
         temperatures = self.temperature(seen)
         divergence = self.divergence(seen, temperatures)
@@ -167,9 +189,24 @@ class Composition(nn.Module):
         kd = per_sample.mean() if divergence.batch is None else per_sample.mean() + scale.mean() * divergence.batch
         total = (self.kd_weight * self._warm) * kd
         if self.label_weight:
-            total = self.label_weight * label.mean() + total
+            total = self.label_weight * label_mean + total
+        total = self._with_feature(total, feature)
         mean_temperature = temperatures.student.mean(dim=1).expand(per_sample.shape[0])
-        return LossParts(total, label, per_sample, mean_temperature, signals.level)
+        return LossParts(total, label, per_sample, mean_temperature, signals.level, signals.labelled, feature)
+
+    def _with_feature(self, total: Tensor, feature: Tensor | None) -> Tensor:
+        return total if feature is None else total + self.feature_weight * feature.mean()
+
+    def _label_term(self, x: Signals) -> tuple[Tensor, Tensor]:
+        """The label term ``[B]`` and its mean over what is labelled, Σ label / Σ share; 0 where nothing is."""
+        if x.labelled is None:
+            label = self.label(x.student_logits, x.target)
+            return label, label.mean()
+        if x.target.is_floating_point():
+            label = self.label(x.student_logits, x.target)
+        else:
+            label = x.labelled * self.label(x.student_logits, x.target.clamp(min=0))
+        return label, label.sum() / x.labelled.sum().clamp(min=torch.finfo(x.labelled.dtype).tiny)
 
     def _scale(self, t: Temperatures) -> Tensor:
         if self.scale == "none":

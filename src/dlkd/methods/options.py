@@ -51,6 +51,9 @@ class LossOptions:
         eps: added to the product of norms, of dist and r2kd.
         unbiased: standard deviations over C − 1, of lskd and normkd.
         smoothing: share of the label that goes to all classes, of ls.
+        feature_weight: of the inner layers, of fitnet, at and rkd.
+        distance_weight: of the distances between samples, of rkd.
+        angle_weight: of the angles between samples, of rkd.
     """
 
     variant: Literal["paper", "code"] | None = None
@@ -88,3 +91,6 @@ class LossOptions:
     eps: float | None = None
     unbiased: bool | None = None
     smoothing: float | None = None
+    feature_weight: float | None = None
+    distance_weight: float | None = None
+    angle_weight: float | None = None

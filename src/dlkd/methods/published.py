@@ -15,6 +15,7 @@ from torch import nn
 from dlkd.difficulty.level import DifficultyLevel
 from dlkd.difficulty.score import DifficultyScore
 from dlkd.difficulty.temperature import DifficultyTemperature, StepTemperature
+from dlkd.features.method import FeatureMethod
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.methods import pieces
 from dlkd.methods.composition import Scale
@@ -52,6 +53,8 @@ class Method:
     transform: Build | None = None
     label: Build | None = None
     """Of the methods without a teacher."""
+    feature: Build | None = None
+    """A term of inner layers, beside that of the logits; without one of those where the method is named alone."""
     scale: Scale | None = None
     """Fixed by the method; None leaves it to the setting ``scale``, or T²."""
     one_temperature: bool = False
@@ -364,5 +367,35 @@ METHODS: dict[str, Method] = {
         "Only the abstract is public: it gives the distance between the predictions of the teacher and of its pruned "
         "copy. The space of the distance, the pruning, the mapping, the direction and the scale are our choices.",
         temperature=_linear,
+    ),
+    "fitnet": Method(
+        "1/n·Σ(r(f_s) − f_t)², r a learned linear map with batch norm",
+        "Romero et al., ICLR 2015; weight of mdistiller",
+        {"ce_weight": 1.0, "feature_weight": 100.0},
+        r"\frac1n\left\|r(f_s)-f_t\right\|^2",
+        "One stage with the student, as in mdistiller, instead of two one after the other. The regressor r works at each "
+        "position (a 1×1 convolution) and has no ReLU, since features of a transformer can be negative; maps of other "
+        "sizes are averaged to the smaller. By default the middle stage.",
+        feature=lambda s: FeatureMethod("fitnet"),
+    ),
+    "at": Method(
+        "1/P·Σ_p(a_s − a_t)², a = m/‖m‖, m_p = mean over channels of f²",
+        "Zagoruyko and Komodakis, ICLR 2017; weight of mdistiller",
+        {"ce_weight": 1.0, "feature_weight": 1000.0},
+        r"\sum_{\text{layers}}\frac1P\left\|\frac{m_s}{\|m_s\|}-\frac{m_t}{\|m_t\|}\right\|^2,\quad "
+        r"m_p=\frac1C\sum_c f_{c,p}^2",
+        "Tokens are laid out as a grid, without the class token. By default all stages where both models have as many, "
+        "and else the last.",
+        feature=lambda s: FeatureMethod("at"),
+    ),
+    "rkd": Method(
+        "w_d·Huber of distances + w_a·Huber of angles between the samples of a batch",
+        "Park et al., CVPR 2019; weights of its authors",
+        {"ce_weight": 1.0, "feature_weight": 1.0, "distance_weight": 25.0, "angle_weight": 50.0},
+        r"w_d\,\mathrm{mean}_{ij}\,H\left(\delta_{s,ij}-\delta_{t,ij}\right)+w_a\,\mathrm{mean}_{ijk}\,H\left("
+        r"\cos_{s,ijk}-\cos_{t,ijk}\right),\quad \delta_{ij}=\|e_i-e_j\|/\mathrm{mean}",
+        "Embeddings are means over the positions of a layer, by default the last stage. Coincident embeddings have a "
+        "gradient of 0.",
+        feature=lambda s: FeatureMethod("rkd", distance_weight=s["distance_weight"], angle_weight=s["angle_weight"]),
     ),
 }

@@ -13,43 +13,60 @@ from dlkd.errors import UserError
 from dlkd.methods import pieces
 from dlkd.methods.composition import Composition, Scale
 from dlkd.methods.options import LossOptions
-from dlkd.methods.published import METHODS, Settings
+from dlkd.methods.published import METHODS, Method, Settings
 from dlkd.methods.temperatures import FixedTemperature
+from dlkd.plugins import load_object
 
 ALIASES = {"zscore": "lskd"}
 SLOTS = ("temperature", "divergence", "weight", "transform")
 """The choices, in the order in which their defaults win: DKD's weights of the two terms win over those of DLKD."""
 
 
+def find_method(name: str) -> Method:
+    """The method ``name``, or one of the user's own, ``package.module:NAME``.
+
+    Raises:
+        UserError: an unknown name; the message has the nearest.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if ":" in name:
+        try:
+            found = load_object(name, "method")
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if not isinstance(found, Method):
+            raise UserError(f"expected {name} to be a dlkd.methods.Method, but it is {type(found).__name__}")
+        return found
+    near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0)[0]
+    raise UserError(f"expected --method to be made of {', '.join(METHODS)}, but got {name!r}; did you mean {near!r}?")
+
+
 def parse_method(name: str) -> list[str]:
     """The methods of a composition such as ``dlkd+dkd+zscore``.
 
     Raises:
-        UserError: an unknown name (the message has the nearest), or names that do not go together, and why.
+        UserError: see :func:`find_method`; or names that do not go together, and why.
     """
     names = [ALIASES.get(part, part) for part in name.split("+")]
     for part in names:
-        if part not in METHODS:
-            near = difflib.get_close_matches(part, METHODS, n=1, cutoff=0)[0]
-            raise UserError(
-                f"expected --method to be made of {', '.join(METHODS)}, but got {part!r}; did you mean {near!r}?"
-            )
+        find_method(part)
     if len(names) > 1:
         if len(set(names)) < len(names):
             raise UserError(f"expected --method {name} to name each method once")
-        if alone := [n for n in names if not METHODS[n].teacher]:
+        if alone := [n for n in names if not find_method(n).teacher]:
             raise UserError(f"expected --method {alone[0]} alone: it has no teacher to combine anything with")
-        for slot in SLOTS:
-            if len(owners := [n for n in names if getattr(METHODS[n], slot)]) > 1:
+        for slot in (*SLOTS, "feature"):
+            if len(owners := [n for n in names if getattr(find_method(n), slot)]) > 1:
                 raise UserError(f"{' and '.join(owners)} do not go together: each has a {slot} of its own")
         owner = _owner(names, "temperature")
-        if owner and (one := [n for n in names if METHODS[n].one_temperature]):
+        if owner and (one := [n for n in names if find_method(n).one_temperature]):
             raise UserError(f"{one[0]} and {owner} do not go together: {one[0]} takes no temperature of each sample")
     return names
 
 
 def _owner(names: list[str], slot: str) -> str | None:
-    return next((n for n in names if getattr(METHODS[n], slot)), None)
+    return next((n for n in names if getattr(find_method(n), slot)), None)
 
 
 def resolve_loss(name: str, options: LossOptions) -> Settings:
@@ -63,23 +80,34 @@ def resolve_loss(name: str, options: LossOptions) -> Settings:
     given = {key: value for key, value in asdict(options).items() if value is not None}
     if strange := sorted(given.keys() - defaults.keys()):
         raise UserError(f"method {name} has no --loss.{strange[0]}; its settings are {', '.join(defaults)}")
-    code = {k: v for n in names for k, v in METHODS[n].code.items()} if given.get("variant") == "code" else {}
+    code = {k: v for n in names for k, v in find_method(n).code.items()} if given.get("variant") == "code" else {}
     return {**defaults, **code, **given}
 
 
 def _defaults(names: list[str]) -> Settings:
-    if not METHODS[names[0]].teacher:
-        return METHODS[names[0]].defaults
+    if not find_method(names[0]).teacher:
+        return find_method(names[0]).defaults
+    feature, logit = _owner(names, "feature"), _of_logits(names)
+    of_feature = {} if feature is None else find_method(feature).defaults
+    if not logit:
+        return of_feature
     merged: Settings = dict(METHODS["kd"].defaults)
     owners = list(dict.fromkeys(owner for slot in SLOTS if (owner := _owner(names, slot))))
     for owner in owners:
-        merged |= METHODS[owner].defaults
+        merged |= find_method(owner).defaults
     temperature = _owner(names, "temperature")
-    if (temperature is not None and "temperature" not in METHODS[temperature].defaults) or names == ["mse"]:
+    if (temperature is not None and "temperature" not in find_method(temperature).defaults) or logit == ["mse"]:
         merged.pop("temperature", None)  # nothing reads it
-    if any(METHODS[n].scale is not None for n in owners):
+    if any(find_method(n).scale is not None for n in owners):
         merged.pop("scale", None)
-    return merged
+    # The term of the logits says how much the labels count.
+    return merged | {key: value for key, value in of_feature.items() if key not in ("ce_weight", "kd_weight")}
+
+
+def _of_logits(names: list[str]) -> list[str]:
+    """Those that compare logits: all but methods of inner layers alone."""
+    methods = {name: find_method(name) for name in names}
+    return [n for n, m in methods.items() if m.feature is None or any(getattr(m, slot) for slot in SLOTS)]
 
 
 def make_method(name: str, options: LossOptions | None = None, classes: int | None = None) -> Composition:
@@ -98,15 +126,20 @@ def make_method(name: str, options: LossOptions | None = None, classes: int | No
 
 
 def _compose(names: list[str], settings: Settings) -> Composition:
-    first = METHODS[names[0]]
+    first = find_method(names[0])
     if first.label is not None:
         return Composition(None, label=first.label(settings), label_weight=settings["ce_weight"], kd_weight=0.0)
 
     def built(slot: str) -> Any:
         owner = _owner(names, slot)
-        return None if owner is None else getattr(METHODS[owner], slot)(settings)
+        return None if owner is None else getattr(find_method(owner), slot)(settings)
 
-    fixed: list[Scale] = [scale for n in names if (scale := METHODS[n].scale) is not None]
+    features, feature_weight = built("feature"), settings.get("feature_weight", 1.0)
+    if not _of_logits(names):
+        return Composition(
+            None, label_weight=settings["ce_weight"], kd_weight=0.0, features=features, feature_weight=feature_weight
+        )
+    fixed: list[Scale] = [scale for n in names if (scale := find_method(n).scale) is not None]
     if len(set(fixed)) > 1:
         raise ValueError(f"{' and '.join(names)} do not go together: each undoes the temperature in its own way")
     return Composition(
@@ -118,7 +151,9 @@ def _compose(names: list[str], settings: Settings) -> Composition:
         label_weight=settings["ce_weight"],
         kd_weight=settings["kd_weight"],
         warmup_epochs=settings.get("warmup_epochs", 0.0),
-        two_views=any(METHODS[n].two_views for n in names),
-        uses_probe=any(METHODS[n].uses_probe for n in names),
-        uses_labels=any(METHODS[n].uses_labels for n in names),
+        two_views=any(find_method(n).two_views for n in names),
+        uses_probe=any(find_method(n).uses_probe for n in names),
+        uses_labels=any(find_method(n).uses_labels for n in names),
+        features=features,
+        feature_weight=feature_weight,
     )

@@ -18,7 +18,16 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 
 
 class CheckpointError(ValueError):
-    """A weights file is missing, unreadable, unsafe, or does not fit the model."""
+    """A weights file is missing, unreadable, unsafe, or does not fit the model.
+
+    Args:
+        message: one line.
+        classes: that the weights are for, where it is their number that does not fit.
+    """
+
+    def __init__(self, message: str, *, classes: int | None = None) -> None:
+        super().__init__(message)
+        self.classes = classes
 
 
 def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None = None) -> None:
@@ -50,10 +59,9 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
         if items
     ]
     if problems:
-        classes = _other_classes(misfits, num_classes)
-        if classes is not None:
+        if (classes := _other_classes(misfits, num_classes)) is not None:
             problems.insert(0, f"expected {num_classes} classes, but the weights have {classes}")
-        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}")
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
     model.load_state_dict(weights)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +11,7 @@ from torch import nn
 from dlkd.errors import first_line
 from dlkd.models.cifar import CIFAR_MODELS, cifar_resnet
 from dlkd.models.input_format import InputFormat
+from dlkd.plugins import load_object
 
 CIFAR_FORMATS = {
     10: InputFormat((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -163,21 +163,12 @@ def _from_factory(name: str, num_classes: int, channels: int) -> nn.Module:
 
 
 def _import_factory(name: str) -> Any:
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        # A module that is there may itself import one that is not.
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(
-                f"expected a Python module {module_name!r} for the model {name!r}, but there is none; "
-                "install it or put its folder on PYTHONPATH"
-            ) from error
-        raise ValueError(f"importing {module_name!r} raised {type(error).__name__}: {first_line(error)}") from error
-    factory = getattr(module, attribute, None)
+    factory = load_object(name, "model")
     if not callable(factory):
-        found = "has no such name" if factory is None else f"it is {type(factory).__name__}"
-        raise ValueError(f"expected {attribute!r} in {module_name!r} to be a function or class, but {found}")
+        module, _, attribute = name.partition(":")
+        raise ValueError(
+            f"expected {attribute!r} in {module!r} to be a function or class, but it is {type(factory).__name__}"
+        )
     return factory
 
 

@@ -39,6 +39,8 @@ class LoadedModel(NamedTuple):
     """What is known of its training; empty for files that are not ours."""
     weights_hash: str
     """:func:`state_hash` of its weights."""
+    class_names: tuple[str, ...] | None = None
+    """Of its outputs, in order; None for files that are not ours."""
 
 
 class _Description(NamedTuple):
@@ -48,6 +50,7 @@ class _Description(NamedTuple):
     num_classes: int
     channels: int
     input_format: InputFormat
+    class_names: tuple[str, ...] | None
     card: dict[str, object]
 
 
@@ -59,6 +62,8 @@ def load_model(
     channels: int = 3,
     pretrained: bool = False,
     input_format: InputFormat | None = None,
+    own_classes: bool = False,
+    prefix: str = "",
 ) -> LoadedModel:
     """Build a model and load trained weights, from ``weights`` or as published (``pretrained``).
 
@@ -68,6 +73,8 @@ def load_model(
         num_classes, channels: of the data. They are checked, never adapted.
         pretrained: download what timm or torchvision publish for this name.
         input_format: wins over the one in the JSON file of ours and over :func:`default_input_format`.
+        own_classes: weights of ours may be for other classes; what they say wins over ``num_classes``.
+        prefix: what stands before ``name``, ``weights`` and ``pretrained`` in messages, as ``--teacher.``.
 
     Raises:
         CheckpointError: no weights, or weights that are missing, damaged, or for another model.
@@ -77,23 +84,26 @@ def load_model(
     if weights is None:
         if not pretrained:
             raise CheckpointError(
-                f"expected trained weights for {name or 'the teacher'}, but got none; "
-                "give --teacher.weights or --teacher.pretrained"
+                f"expected trained weights for {name or 'the model'}, but got none; "
+                f"give {prefix}weights or {prefix}pretrained"
             )
-        name = _stated(name, "published weights")
-        module = _published(name, num_classes, channels)
+        name = _stated(name, "published weights", prefix)
+        module = _published(name, num_classes, channels, prefix)
     else:
         if pretrained:
             raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
         path = _weights_file(Path(weights))
-        described = _read_description(path, num_classes, channels)
-        name = _stated(name, str(path)) if described is None else _agreed_name(name, described.model, path)
+        described = _read_description(path, None if own_classes else num_classes, channels)
+        if described is None:
+            name = _stated(name, str(path), prefix)
+        else:
+            name, num_classes = _agreed_name(name, described.model, path, prefix), described.num_classes
         module = build_model(name, num_classes, channels=channels)
         load_weights(module, path, num_classes=num_classes)
     if input_format is None:
         input_format = described.input_format if described else default_input_format(name, num_classes, channels)
-    card = described.card if described else {}
-    return LoadedModel(module.eval(), input_format, card, state_hash(module.state_dict()))
+    card, class_names = (described.card, described.class_names) if described else ({}, None)
+    return LoadedModel(module.eval(), input_format, card, state_hash(module.state_dict()), class_names)
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:
@@ -152,11 +162,9 @@ def save_student(
         raise UserError(f"could not write to {folder}: {error.strerror}; choose another folder") from error
 
 
-def _stated(name: str | None, what: str) -> str:
+def _stated(name: str | None, what: str, prefix: str) -> str:
     if name is None:
-        raise CheckpointError(
-            f"expected a model name for {what}, which do not say what they are of; give --teacher.name"
-        )
+        raise CheckpointError(f"expected a model name for {what}, which do not say what they are of; give {prefix}name")
     return name
 
 
@@ -168,7 +176,7 @@ def _weights_file(path: Path) -> Path:
     return path / STUDENT_FILE
 
 
-def _read_description(path: Path, num_classes: int, channels: int) -> _Description | None:
+def _read_description(path: Path, num_classes: int | None, channels: int) -> _Description | None:
     """The JSON file beside ``path``, checked against the data; nothing where there is none of ours."""
     file = path.with_suffix(".json")
     if path.suffix != ".safetensors" or not path.is_file() or not file.is_file():
@@ -184,24 +192,30 @@ def _read_description(path: Path, num_classes: int, channels: int) -> _Descripti
             int(values["num_classes"]),
             int(values["channels"]),
             InputFormat.from_dict(values["input"]),
+            tuple(map(str, values.get("class_names", ()))) or None,
             dict(values["card"]),
         )
+        if found.class_names is not None and len(found.class_names) != found.num_classes:
+            raise ValueError(f"expected {found.num_classes} class names, but found {len(found.class_names)}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file} is damaged: {type(error).__name__}: {first_line(error)}") from error
-    if found.num_classes != num_classes:
-        raise CheckpointError(f"expected {num_classes} classes, but the weights have {found.num_classes}: {path}")
+    if num_classes is not None and found.num_classes != num_classes:
+        raise CheckpointError(
+            f"expected {num_classes} classes, but the weights have {found.num_classes}: {path}",
+            classes=found.num_classes,
+        )
     if found.channels != channels:
         raise CheckpointError(f"expected {channels} channels, but the weights are for {found.channels}: {path}")
     return found
 
 
-def _agreed_name(stated: str | None, saved: str, path: Path) -> str:
+def _agreed_name(stated: str | None, saved: str, path: Path, prefix: str) -> str:
     if stated is None:
         # To build from a factory is to run code, and what a weights file says must never do that.
         if resolve_name(saved).source == "factory":
             raise CheckpointError(
                 f"{path} was saved with the factory {saved!r}, which would be imported and run; "
-                f"if you trust it, give it as --teacher.name {saved}"
+                f"if you trust it, give it as {prefix}name {saved}"
             )
         return saved
     if stated != saved and resolve_name(stated) != resolve_name(saved):
@@ -209,21 +223,22 @@ def _agreed_name(stated: str | None, saved: str, path: Path) -> str:
     return stated
 
 
-def _published(name: str, num_classes: int, channels: int) -> nn.Module:
+def _published(name: str, num_classes: int, channels: int, prefix: str) -> nn.Module:
     """Download the weights of a name of timm or torchvision, if their head is for these classes."""
     source, short = resolve_name(name)
     if source not in ("timm", "torchvision"):
         raise CheckpointError(
-            f"expected a name of timm or torchvision for pretrained, but got {name!r}; give a file as --teacher.weights"
+            f"expected a name of timm or torchvision for pretrained, but got {name!r}; give a file as {prefix}weights"
         )
     classes = _published_classes(source, short)
     if classes is None:
-        raise CheckpointError(f"{source} publishes no weights for {short!r}; give a file as --teacher.weights")
+        raise CheckpointError(f"{source} publishes no weights for {short!r}; give a file as {prefix}weights")
     # timm would silently make a random head for another number of classes.
     if classes != num_classes:
         raise CheckpointError(
             f"expected weights for {num_classes} classes, but those of {name} are for {classes}: "
-            "its head would be random; give weights of a model trained on these classes as --teacher.weights"
+            f"its head would be random; give weights of a model trained on these classes as {prefix}weights",
+            classes=classes,
         )
     try:
         if source == "timm":
@@ -234,7 +249,7 @@ def _published(name: str, num_classes: int, channels: int) -> nn.Module:
     except Exception as error:
         raise CheckpointError(
             f"could not get the published weights of {name}: {first_line(error)}; "
-            "connect to the network, or give a file as --teacher.weights"
+            f"connect to the network, or give a file as {prefix}weights"
         ) from error
     return module
 

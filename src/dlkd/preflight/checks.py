@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import os
 import sys
 import time
@@ -61,7 +60,8 @@ def preflight(session: Session) -> Preflight:
 def _sizes(session: Session) -> str:
     data = session.data
     held = "none held out" if data.held_out is None else f"{len(data.held_out)} held out"
-    return f"{len(data.train)} to train on, {held}, {len(data.test)} to test"
+    unlabelled = f" ({data.train.unlabelled} of them without a label)" if data.train.unlabelled else ""
+    return f"{len(data.train)} to train on{unlabelled}, {held}, {len(data.test)} to test"
 
 
 def _names(names: tuple[str, ...], shown: int = 4) -> str:
@@ -102,9 +102,6 @@ def _teacher(session: Session, findings: list[Finding]) -> dict[str, Any]:
         raise UserError(
             f"expected the teacher to return {classes} logits, one a class, but got {list(teacher_logits.shape[1:])}"
         )
-    own: Any = teaching.loaded.card.get("class_names")
-    if isinstance(own, list) and (advice := _difference(own, session.data.train.class_names)):
-        findings.append(Finding("the teacher's classes", "in another order, or others", "stop", advice))
     right = accuracy(teacher_logits, labels)
     # A perfect teacher cannot agree with labels that were made wrong on purpose.
     noise = 0.0 if samples.wrong is None else float(samples.wrong.mean())
@@ -127,20 +124,17 @@ def _teacher(session: Session, findings: list[Finding]) -> dict[str, Any]:
     return found
 
 
-def _difference(own: list[Any], here: tuple[str, ...]) -> str:
-    """The first class that teacher and data do not call the same; empty where there is none."""
-    for k, (a, b) in enumerate(itertools.zip_longest(own, here)):
-        if a != b:
-            return f"class {k} is {a!r} for it, but {b!r} here"
-    return ""
-
-
 def _judged_on(session: Session) -> tuple[Samples, str]:
     """Held-out images where there are such, never the test images; and whether the teacher has seen them."""
     assert session.teaching is not None
     held = session.data.held_out
     seen = session.teaching.seen
-    samples = session.data.train if held is None else held
+    samples = session.data.train.labelled() if held is None else held
+    if not len(samples):
+        raise UserError(
+            "expected images with labels to judge the teacher on, but there are none; give --data.held_out a share "
+            "above 0"
+        )
     # Evenly over all of them: a folder of images is in the order of its classes.
     count = min(len(samples), IMAGES)
     chosen = np.arange(count) * len(samples) // count
@@ -206,19 +200,21 @@ def _probes(
 def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, Any]:
     """Time a step of a copy of the student, and the teacher's share of it though a store may know that already."""
     device, optim = session.fabric.device, session.options.optim
-    batch = Batch(*(x[: optim.batch_size] for x in batch))
+    batch = batch.map(lambda x: x[: optim.batch_size])
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     student = copy.deepcopy(session.module).train()
 
     def step() -> None:
-        for view in (batch,) if getattr(batch, "strong", None) is None else (batch, batch.strong_view()):
+        for view in (batch,) if batch.strong is None else (batch, batch.strong_view()):
             out = None if session.teaching is None else session.teaching.teacher(view.images)
             logits = student(session.input_format(view.images))
             level = None if session.method.level is None else torch.full((len(view.labels),), 0.5, device=device)
             taught = logits.detach() if out is None else out.logits
             probe = None if out is None else out.mean_probe_logits()
-            session.method.parts(Signals(logits, taught, view.target, level, probe)).total.backward()
+            known = view.labelled_share() if session.data.train.unlabelled else None
+            signals = Signals(logits, taught, view.target, level, probe, labelled=known)
+            session.method.parts(signals).total.backward()
 
     with _step_in_one_line():
         step()

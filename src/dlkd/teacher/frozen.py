@@ -126,5 +126,6 @@ class FrozenTeacher:
 def _plain(logits: object, batch: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != batch:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"expected the teacher to return logits [{batch}, classes], but got {found}")
+        hint = "; wrap it, dlkd.integrations.LogitsOf(teacher)" if hasattr(logits, "logits") else ""
+        raise ValueError(f"expected the teacher to return logits [{batch}, classes], but got {found}{hint}")
     return logits.clone() if logits.dtype == torch.float64 else logits.to(torch.float32, copy=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.interrupt import Interrupted, StopRequest
 from dlkd.train.log import BY_LEVEL, METRICS, Board, Screen, Waits, write_csv
 from dlkd.train.optim import learning_rate, set_learning_rate
+from dlkd.train.replay import keep_batch
 from dlkd.train.session import Session, calibrate
 from dlkd.train.teach import some_ids
 
@@ -67,8 +69,8 @@ def train_step(session: Session, batch: Batch, step: int) -> None:
     optim = session.options.optim
     session.optimizer.zero_grad(set_to_none=True)
     for k in range(optim.accumulate):
-        part = Batch(*(x[k * optim.batch_size : (k + 1) * optim.batch_size] for x in batch))
-        _backward(session, part, step)
+        part = slice(k * optim.batch_size, (k + 1) * optim.batch_size)
+        _backward(session, batch.map(itemgetter(part)), step)
     if optim.clip is not None:
         session.fabric.clip_gradients(session.student, session.optimizer, max_norm=optim.clip)
     session.optimizer.step()
@@ -79,24 +81,30 @@ def train_step(session: Session, batch: Batch, step: int) -> None:
 def _backward(session: Session, batch: Batch, step: int) -> None:
     """Forward and backward of one batch; of a weak/strong pair, of each view by itself, as their losses add up."""
     session.loss_sum += _backward_view(session, batch, step, session.lessons, strong=False)
-    if getattr(batch, "strong", None) is not None:
+    if batch.strong is not None:
         session.loss_sum += _backward_view(session, batch.strong_view(), step, session.strong_lessons, strong=True)
 
 
 def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons | None, *, strong: bool) -> Tensor:
     """Returns the loss times the number of samples."""
     lesson = None if lessons is None else lessons(batch)
-    _check_finite(session, None if lesson is None else lesson.logits, batch, step, "teacher")
+    if lesson is not None:
+        _check_logits(session, lesson.logits, batch, step, "teacher", None)
     images = session.input_format(batch.images)
     if session.options.engine.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     logits: Tensor = session.student(images)
     gradient: list[Tensor] = []
     logits.register_hook(gradient.append)
-    parts = session.method.parts(_signals(session, logits, lesson, batch, strong))
-    if not bool(parts.total.isfinite()):
-        _check_finite(session, logits, batch, step, "student")
-        raise UserError(f"expected a finite loss, but got {parts.total.item()} at step {step}; lower --optim.lr")
+    signals = _signals(session, logits, lesson, batch, strong)
+    parts = session.method.parts(signals)
+    if session.options.engine.check_finite and not bool(parts.total.isfinite()):
+        _check_logits(session, logits, batch, step, "student", signals)
+        file = keep_batch(session, batch, step, signals)
+        raise UserError(
+            f"expected a finite loss, but got {parts.total.item()} at step {step}; lower --optim.lr. The batch is kept "
+            f"in {file}"
+        )
     session.fabric.backward(parts.total / session.options.optim.accumulate)
     if not strong:
         teacher_logits = None if lesson is None else lesson.logits
@@ -106,24 +114,29 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
 
 def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch, strong: bool) -> Signals:
     """What the method sees; where nobody teaches, the student's own logits stand in for the teacher's."""
+    labelled = batch.labelled_share() if session.data.train.unlabelled else None
     if lesson is None:
-        return Signals(logits, logits.detach(), batch.target, strong=strong)
+        return Signals(logits, logits.detach(), batch.target, strong=strong, labelled=labelled)
     level = None
     if session.level_table is not None:
         level = session.level_table[batch.positions]
     elif session.level is not None:
         ids = session.data.train.ids[batch.positions.cpu().numpy()]
         level = session.level(session.difficulty(lesson, batch.target, ids))
-    return Signals(logits, lesson.logits, batch.target, level, lesson.probe_logits, strong)
+    return Signals(logits, lesson.logits, batch.target, level, lesson.probe_logits, strong, labelled)
 
 
-def _check_finite(session: Session, logits: Tensor | None, batch: Batch, step: int, who: str) -> None:
-    if logits is None or bool(logits.isfinite().all()):
+def _check_logits(session: Session, logits: Tensor, batch: Batch, step: int, who: str, signals: Signals | None) -> None:
+    if not session.options.engine.check_finite or bool(logits.isfinite().all()):
         return
     rows = (~logits.isfinite().all(dim=1)).nonzero().flatten().cpu()
     ids = session.data.train.ids[batch.positions.cpu()[rows].numpy()]
     hint = "lower --optim.lr" if who == "student" else "use other weights or --teacher.precision fp32"
-    raise UserError(f"the {who}'s logits are not finite at step {step} for sample ids {some_ids(ids)}; {hint}")
+    file = keep_batch(session, batch, step, signals)
+    raise UserError(
+        f"the {who}'s logits are not finite at step {step} for sample ids {some_ids(ids)}; {hint}. The batch is kept "
+        f"in {file}"
+    )
 
 
 def _seed_step(seed: int, step: int) -> None:
@@ -143,7 +156,7 @@ def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: S
         "epoch": epoch,
         "step": done,
         "lr": rate,
-        "loss": float(session.loss_sum) / max(means["samples"], 1),
+        "loss": float(session.loss_sum) / (means["samples"] or 1),
         **{k: v for k, v in means.items() if k not in absent},
         **waits.figures(),
     }

@@ -129,7 +129,9 @@ class Screen:
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """One line with the figures of an epoch."""
-        shown = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.3f}", f"train {row['accuracy']:.1f} %"]
+        shown = [f"epoch {row['epoch']}/{epochs}", f"loss {row['loss']:.3f}"]
+        if row.get("accuracy") is not None:
+            shown.append(f"train {row['accuracy']:.1f} %")
         if row.get("held_out_accuracy") is not None:
             shown.append(f"held out {row['held_out_accuracy']:.1f} %")
         if row.get("temperature"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.difficulty import ProbeNorm
 from dlkd.errors import UserError
 from dlkd.methods import LossOptions
+from dlkd.teacher import Average
 from dlkd.train.optim import OptimOptions
 
 
@@ -29,14 +30,26 @@ class ModelOptions:
     resolution: int | None = None
 
 
+class TeacherSource(NamedTuple):
+    """Where one teacher comes from; see :class:`TeacherOptions`."""
+
+    name: str | None
+    weights: Path | None
+    classes: Path | None
+
+
 @dataclass(frozen=True)
 class TeacherOptions:
-    """The frozen teacher.
+    """The frozen teacher, or several of them, whose mean teaches.
 
     Attributes:
-        name: as for the student; not needed for weights from a run of ours.
-        weights: its trained weights: a file, or the folder of a ``dlkd train`` run.
+        name: as for the student; not needed for weights from a run of ours. For several teachers a list as long as
+            that of their weights (null for a run of ours), or one name for all.
+        weights: its trained weights: a file, or the folder of a ``dlkd train`` run; a list for several teachers.
         pretrained: take the published weights of a timm or torchvision name.
+        average: of several teachers, the mean of their logits, or of their probabilities.
+        classes: file with the names of its outputs in order, one a line or as a JSON list, where they are more than
+            those of the data or in another order; a run of ours brings its own. A list for several teachers.
         seen: which images it was trained on: all training images (train), all but the held-out part (kept),
             none of them (none), or unknown; auto reads it from the teacher's own run.
         labels: which labels it was trained on: clean (an oracle where labels are noisy), given, or unknown;
@@ -45,13 +58,43 @@ class TeacherOptions:
         precision: of its arithmetic.
     """
 
-    name: str | None = None
-    weights: Path | None = None
+    name: list[str | None] | str | None = None
+    weights: list[Path] | Path | None = None
     pretrained: bool = False
+    average: Average = "logits"
+    classes: list[Path | None] | Path | None = None
     seen: Literal["auto", "train", "kept", "none", "unknown"] = "auto"
     labels: Literal["auto", "clean", "given", "unknown"] = "auto"
     fold: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+    def each(self) -> list[TeacherSource]:
+        """Where each teacher comes from.
+
+        Raises:
+            UserError: lists of different lengths, or an empty one.
+        """
+        lists = {
+            name: value for name in ("weights", "name", "classes") if isinstance(value := getattr(self, name), list)
+        }
+        of, longest = next(iter(lists.items()), ("weights", [None]))
+        for name, value in lists.items():
+            if not value:
+                raise UserError(f"expected --teacher.{name} to be a list of at least one, but got an empty one")
+            if len(value) != len(longest):
+                raise UserError(
+                    f"expected --teacher.{name} to be one, or a list as long as --teacher.{of} ({len(longest)}), "
+                    f"but got {len(value)}"
+                )
+        if "weights" not in lists and self.weights is not None and len(longest) > 1:
+            raise UserError(
+                f"expected --teacher.weights to be a list of {len(longest)}, as --teacher.{of} is, but got one"
+            )
+        several = (
+            [value] * len(longest) if not isinstance(value, list) else value
+            for value in (self.name, self.weights, self.classes)
+        )
+        return [TeacherSource(*each) for each in zip(*several, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -109,6 +152,8 @@ class EngineOptions:
         channels_last: memory format of student and teacher.
         compile: compile the student with torch.compile.
         threads: of the CPU; by default torch's choice. A resumed run needs the same for the same bits.
+        check_finite: stop on logits or a loss that are not finite, name the samples and keep the batch for
+            :func:`dlkd.replay`.
         checkpoint_every: optimizer steps between checkpoints; one more is written after every epoch.
         evaluate_every: epochs between figures on the held-out images; 0 for never.
         tensorboard: write TensorBoard files beside the CSV files.
@@ -119,6 +164,7 @@ class EngineOptions:
     channels_last: bool = False
     compile: bool = False
     threads: int | None = None
+    check_finite: bool = True
     checkpoint_every: int = 500
     evaluate_every: int = 1
     tensorboard: bool = True

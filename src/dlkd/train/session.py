@@ -14,18 +14,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dlkd.data import Batch, DataSet, FilePixels, Steps, ViewFamily, load_data, view_family
+from dlkd.data import Batch, DataSet, FilePixels, Steps, ViewFamily, ViewOptions, load_data, strong_family, view_family
 from dlkd.data.samples import Indices
 from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
 from dlkd.errors import UserError
 from dlkd.methods import Composition, make_method, resolve_loss
-from dlkd.models import InputFormat, LoadedModel, build_model, default_input_format, load_weights
+from dlkd.models import InputFormat, build_model, default_input_format, load_weights
 from dlkd.store import Lesson, Lessons, LiveLessons, StoredLessons
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.ema import WeightAverage
 from dlkd.train.optim import make_optimizer
 from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
-from dlkd.train.teach import Teaching, check_distances, image_side, load_teacher, make_teaching
+from dlkd.train.teach import Teaching, check_distances, make_teaching
+from dlkd.train.teachers import LoadedTeacher, image_side, load_teacher
+from dlkd.train.unlabelled import check_unlabelled
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -148,16 +150,23 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     data = load_data(options.data)
     torch.default_generator.manual_seed(options.seed)  # a learned temperature may begin at random weights
     method = make_method(distill.method, distill.loss, len(data.train.class_names)).to(fabric.device)
+    check_unlabelled(data.train, method, distill.method)
     channels = data.train.pixels.channels
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
     model = options.model if isinstance(options, TrainOptions) else distill.student
     student_format = _student_format(model, data, channels)
-    asked = options.data.image_size if loaded is None else image_side(options.data, loaded)
+    asked = options.data.image_size if loaded is None else image_side(options.data, *loaded.members)
     size = asked or student_format.resolution or 224
     if isinstance(data.train.pixels, FilePixels):
         student_format = dataclasses.replace(student_format, resolution=model.resolution)
-    family = view_family(options.views, data, options.seed, size).to(fabric.device)
-    steps = Steps(family, options.optim.batch_size * options.optim.accumulate)
+    views = _with_strong(options.views, method)
+    family = view_family(views, data, options.seed, size).to(fabric.device)
+    strong = strong_family(views, data, options.seed, size)
+    steps = Steps(
+        family,
+        options.optim.batch_size * options.optim.accumulate,
+        strong=None if strong is None else strong.to(fabric.device),
+    )
     module = make_student(model, data, channels, options.seed)
     if options.engine.channels_last:
         module = module.to(memory_format=torch.channels_last)
@@ -188,7 +197,14 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     return session
 
 
-def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedModel) -> None:
+def _with_strong(views: ViewOptions, method: Composition) -> ViewOptions:
+    """A method of two views gets a strong one unless it was told which."""
+    if views.strong != "auto":
+        return views
+    return dataclasses.replace(views, strong="randaugment" if method.two_views else "none")
+
+
+def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeacher) -> None:
     device = session.fabric.device
     # A store keeps distances, so that methods that need them can share it with methods that do not.
     with_probes = session.method.needs_probe or distill.store is not None
@@ -268,7 +284,10 @@ def _lessons(session: Session, options: DistillOptions) -> tuple[Lessons, Lesson
             "the company of an image, and cannot be kept"
         )
     stored = StoredLessons(options.store, live, session.family, session.teaching.identity)
-    return stored, stored
+    strong = session.steps.strong
+    if strong is None:
+        return stored, stored
+    return stored, StoredLessons(options.store / "strong", live, strong, session.teaching.identity)
 
 
 def calibrate(session: Session) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dlkd.data import DataOptions, DataSet, Samples, plain_batches
+from dlkd.data import DataSet, Samples, plain_batches
 from dlkd.data.samples import Indices
 from dlkd.difficulty import ProbeSpec, auto_sparsity
 from dlkd.errors import UserError, first_line
-from dlkd.models import LoadedModel, load_model
+from dlkd.models import LoadedModel
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+from dlkd.train.teachers import LoadedTeacher
 
 DEFAULT_SPARSITY = 0.3
 RECALIBRATION_IMAGES = 2048
@@ -28,41 +29,15 @@ class Teaching(NamedTuple):
     """A teacher ready to teach."""
 
     teacher: FrozenTeacher
-    loaded: LoadedModel
     specs: tuple[ProbeSpec, ...]
     seen: str
-    """Which training images it was trained on: ``train``, ``kept``, ``none`` or ``unknown``."""
+    """Which training images it was trained on: ``train``, ``kept``, ``none`` or ``unknown``; of several teachers, what
+    is true of the one that has seen most."""
     labels: str
-    """Which labels it was trained on: ``clean``, ``given`` or ``unknown``."""
+    """Which labels it was trained on: ``clean``, ``given`` or ``unknown``; clean where one of several had those."""
     identity: dict[str, object]
     """What its outputs depend on, as JSON values."""
     remarks: tuple[str, ...]
-
-
-def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> LoadedModel:
-    """The trained model, its head checked against the classes of the data.
-
-    Raises:
-        UserError: no weights, weights that do not fit, or an unknown name.
-    """
-    if options.weights is not None and not options.weights.exists():
-        raise UserError(f"expected the teacher's weights at {options.weights}, but there is nothing")
-    try:
-        return load_model(
-            options.name,
-            options.weights,
-            len(data.train.class_names),
-            channels=channels,
-            pretrained=options.pretrained,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def image_side(options: DataOptions, loaded: LoadedModel) -> int | None:
-    """Side of images that come from files: as asked for, or what the model was trained with."""
-    own = loaded.card.get("image_size")
-    return options.image_size or (own if isinstance(own, int) else loaded.input_format.resolution)
 
 
 def check_distances(distances: Tensor, ids: Indices) -> None:
@@ -90,7 +65,7 @@ def make_teaching(
     probe: ProbeOptions,
     engine: EngineOptions,
     data: DataSet,
-    loaded: LoadedModel,
+    loaded: LoadedTeacher,
     *,
     size: int,
     with_probes: bool,
@@ -99,8 +74,8 @@ def make_teaching(
     """Prune the probes, then fold, then change the memory format: the order matters (folded weights rank
     differently)."""
     module = loaded.module.to(device)
-    seen, labels = _known(options, loaded, data)
-    remarks: list[str] = []
+    seen, labels = _known(options, loaded.members, data)
+    remarks = list(loaded.remarks)
 
     def batches(samples: Samples, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
         for images, given in plain_batches(samples, size=size):
@@ -136,13 +111,12 @@ def make_teaching(
         autocast=HALF[options.precision],
     )
     identity: dict[str, object] = {
-        "teacher": loaded.weights_hash,
-        "input_format": loaded.input_format.to_dict(),
+        **loaded.identity,
         "probes": [asdict(s) for s in specs],
         "fold": options.fold,
         "precision": options.precision,
     }
-    return Teaching(teacher, loaded, specs, seen, labels, identity, tuple(remarks))
+    return Teaching(teacher, specs, seen, labels, identity, tuple(remarks))
 
 
 @contextlib.contextmanager
@@ -157,19 +131,28 @@ def _in_one_line(doing: str) -> Iterator[None]:
         raise UserError(f"could not {doing} of the teacher: {reason}") from error
 
 
-def _known(options: TeacherOptions, loaded: LoadedModel, data: DataSet) -> tuple[str, str]:
-    trained: Any = loaded.card.get("trained_on")
-    if not isinstance(trained, dict):
-        trained = {}
-    seen, labels = options.seen, options.labels
+def _known(options: TeacherOptions, members: Sequence[LoadedModel], data: DataSet) -> tuple[str, str]:
+    """What the teachers have seen, and which labels; unknown where it is of one of them."""
+    cards: list[Any] = [member.card.get("trained_on") for member in members]
+    trained = [card if isinstance(card, dict) else {} for card in cards]
+    # A teacher of the labelled images was trained before others came to them.
+    parts = [data.train, data.train.labelled()] if data.train.unlabelled else [data.train]
+    seen: str = options.seen
     if seen == "auto":
-        seen = "kept" if trained.get("images") == data.train.digest() else "unknown"
+        images = {part.digest() for part in parts}
+        seen = "kept" if all(t.get("images") in images for t in trained) else "unknown"
+    labels: str = options.labels
     if labels == "auto":
-        same = trained.get("labels") == label_digest(data.train)
-        labels = (
-            "given" if same else "clean" if trained.get("noise") == 0 and data.train.wrong is not None else "unknown"
-        )
+        given = {label_digest(part) for part in parts}
+        found = {_labels_of(t, given, data) for t in trained}
+        labels = next(kind for kind in ("unknown", "clean", "given") if kind in found)
     return seen, labels
+
+
+def _labels_of(trained: dict[str, Any], given: set[str], data: DataSet) -> str:
+    if trained.get("labels") in given:
+        return "given"
+    return "clean" if trained.get("noise") == 0 and data.train.wrong is not None else "unknown"
 
 
 def label_digest(samples: Samples) -> str:
