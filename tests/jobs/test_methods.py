@@ -27,7 +27,7 @@ def test_what_does_not_go_together(dlkd):
     assert done.status == 2 and done.err.count("\n") == 1 and "each has a divergence of its own" in done.err
 
 
-@pytest.mark.parametrize("name", [*METHODS, "dlkd+dkd+zscore", "dlkd+nkd", "dlkd+dist"])
+@pytest.mark.parametrize("name", [*METHODS, "dlkd+dkd+zscore", "dlkd+nkd", "dlkd+dist", "dlkd+mlkd", "mlkd+zscore"])
 def test_every_method_trains_a_student(good, distill, tmp_path, name):
     good(*distill(tmp_path / "run", "--method", name, "--epochs", 2, "--views.mixing", "mixup", "--force"))
     assert (tmp_path / "run" / "student.safetensors").is_file()

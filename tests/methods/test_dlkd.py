@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlkd import DLKDLoss, kd_loss, probe_distance
+from dlkd.difficulty import DifficultyScore
 
 
 def logits(dtype=torch.float64):
@@ -184,3 +185,23 @@ def test_a_distance_for_each_sample():
     s, t, _, y = logits()
     with pytest.raises(ValueError, match=r"distances of shape \[8\]"):
         DLKDLoss()(s, t, y, distance=torch.rand(1))
+
+
+def test_images_without_labels_leave_the_label_term_out():
+    g = torch.Generator().manual_seed(5)
+    s, t = torch.randn(2, 6, 4, generator=g)
+    level = torch.linspace(0, 1, 6)
+    found = DLKDLoss(ce_weight=0.7)(s, t, None, level=level)
+    torch.testing.assert_close(found, 0.9 * kd_loss(s, t, 2 + 4 * level))
+
+
+def test_a_score_of_the_teacher_alone_needs_nothing_else():
+    g = torch.Generator().manual_seed(6)
+    s, t = torch.randn(2, 6, 4, generator=g)
+    y = torch.tensor([0, 1, 2, 3, 0, 1])
+    for name in ("entropy", "cross_entropy"):
+        criterion = DLKDLoss(score=name, level="batch")
+        distance = DifficultyScore(name)(t, target=y)
+        torch.testing.assert_close(criterion(s, t, y), criterion(s, t, y, distance=distance))
+    with pytest.raises(ValueError, match="exactly one of"):
+        DLKDLoss()(s, t, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from dlkd.difficulty.level import DifficultyLevel, LevelMode
@@ -62,7 +63,7 @@ class DLKDLoss(Composition):
         self,
         student_logits: Tensor,
         teacher_logits: Tensor,
-        target: Tensor,
+        target: Tensor | None,
         *,
         probe_logits: Tensor | None = None,
         distance: Tensor | None = None,
@@ -72,7 +73,8 @@ class DLKDLoss(Composition):
 
         Args:
             student_logits, teacher_logits: ``[B, C]``.
-            target: class numbers ``[B]`` or soft labels ``[B, C]``.
+            target: class numbers ``[B]`` or soft labels ``[B, C]``; None for images without labels, which leaves
+                the label term out.
             probe_logits: ``[B, C]``, or
             distance: ``[B]``, the difficulty computed before (:func:`probe_distance`), or
             level: ``[B]`` in [0, 1], such as the mean over an image's views; exactly one of the three. With a
@@ -89,4 +91,7 @@ class DLKDLoss(Composition):
             level = self.level(distance)
         elif level.shape != student_logits.shape[:1] or not bool(((level >= 0) & (level <= 1)).all()):
             raise ValueError(f"expected levels in [0, 1] of shape [{student_logits.shape[0]}]")
-        return self.parts(Signals(student_logits, teacher_logits, target, level)).total
+        signals = Signals(student_logits, teacher_logits, torch.zeros_like(student_logits), level)
+        if target is None:
+            return self.parts(signals._replace(labelled=student_logits.new_zeros(len(student_logits)))).total
+        return self.parts(signals._replace(target=target)).total
