@@ -168,7 +168,7 @@ def test_own_divergence_and_label_term():
     composition = Composition(
         FixedTemperature(2.0),
         divergence=lambda s, t: Divergence((s.student_logits - s.teacher_logits).square().sum(1)),
-        label=lambda logits, target: torch.full((B,), 5.0),
+        label=lambda signals: torch.full((B,), 5.0),
         scale="none",
         label_weight=2.0,
         kd_weight=1.0,

@@ -63,9 +63,12 @@ class DistillationTrainer(Trainer):
                 f"expected one process for {distiller.name}: the Trainer does not average what is learned beside the "
                 "student over several"
             )
+        if not self.label_names:
+            # Of a student whose forward takes no labels the Trainer would drop them from the batches.
+            self.label_names = ["labels"]
         # The loss is the mean over a batch, which the Trainer has to divide by the accumulated batches.
         self.model_accepts_loss_kwargs = False
-        self.add_callback(_Epochs(distiller))
+        self.add_callback(_Method(distiller))
 
     def compute_loss(
         self,
@@ -111,11 +114,17 @@ class DistillationTrainer(Trainer):
             self.distiller.load_state_dict(load_file(file))
 
 
-class _Epochs(TrainerCallback):
-    """Tells the method the epoch."""
+class _Method(TrainerCallback):
+    """Tells the method the epoch, and does for its gradients what the Trainer does for those of the student alone."""
 
     def __init__(self, distiller: Distiller) -> None:
         self.distiller = distiller
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.distiller.zero_grad()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.distiller.zero_grad()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         # Resumed within an epoch, the number has a fraction.

@@ -13,6 +13,12 @@ from dlkd.losses.mse import mse_loss
 from dlkd.losses.nkd import nkd_loss
 from dlkd.losses.relation import dist_loss, r2kd_value_loss
 from dlkd.losses.rld import rld_loss
+from dlkd.losses.robust import (
+    early_learning_regularizer,
+    generalized_cross_entropy,
+    label_trust,
+    symmetric_cross_entropy,
+)
 from dlkd.losses.standardize import z_score
 from dlkd.losses.temperature import Temperature, Temperatures
 from dlkd.losses.tempered import (
@@ -37,10 +43,13 @@ __all__ = [
     "dkd_loss",
     "dtkd_loss",
     "ea_kd_loss",
+    "early_learning_regularizer",
     "energy_kd_loss",
     "fitnet_loss",
+    "generalized_cross_entropy",
     "kd_loss",
     "kl_divergence",
+    "label_trust",
     "lskd_loss",
     "mlkd_loss",
     "mse_loss",
@@ -49,6 +58,7 @@ __all__ = [
     "r2kd_value_loss",
     "rkd_loss",
     "rld_loss",
+    "symmetric_cross_entropy",
     "ttm_loss",
     "wsld_loss",
     "wttm_loss",

@@ -2,6 +2,7 @@
 
 from dlkd.methods.composition import Composition, Divergence, LossParts, Signals
 from dlkd.methods.dlkd import DLKDLoss
+from dlkd.methods.label_terms import LabelOptions
 from dlkd.methods.options import LossOptions
 from dlkd.methods.published import METHODS, Method
 from dlkd.methods.registry import find_method, make_method, parse_method, resolve_loss
@@ -13,6 +14,7 @@ __all__ = [
     "DLKDLoss",
     "Divergence",
     "FixedTemperature",
+    "LabelOptions",
     "LossOptions",
     "LossParts",
     "Method",

@@ -40,6 +40,12 @@ class Signals(NamedTuple):
     """Of the layers that are compared, where the method compares layers; with a gradient."""
     teacher_features: tuple[Tensor, ...] = ()
     """Of as many layers of the teacher."""
+    positions: Tensor | None = None
+    """``[B]``: where the samples stand in the training set, for a term that remembers them."""
+
+
+LabelTerm = Callable[[Signals], Tensor]
+"""From the signals of a batch to the label term ``[B]``."""
 
 
 class Divergence(NamedTuple):
@@ -64,6 +70,10 @@ class TemperatureRule(Protocol):
 def kl(signals: Signals, temperatures: Temperatures) -> Divergence:
     """:func:`dlkd.losses.kl_divergence` as a divergence."""
     return Divergence(kl_divergence(signals.student_logits, signals.teacher_logits, temperatures))
+
+
+def _cross_entropy(signals: Signals) -> Tensor:
+    return cross_entropy(signals.student_logits, signals.target)
 
 
 class LossParts(NamedTuple):
@@ -95,7 +105,7 @@ class Composition(nn.Module):
         weight: u ``[B]``; None is one.
         scale: s_i = T_t,i·T_s,i (``per_sample``; T² for equal temperatures), its mean over the reference
             (``mean``), T_t,i² (``teacher``), or 1 (``none``). A batch part gets the mean of s.
-        label: the label term, per sample.
+        label: the label term, from signals to ``[B]``; None is the cross-entropy.
         label_weight, kd_weight: w_label and w_kd, finite and not negative, one of them above 0.
         warmup_epochs: w_kd rises over so many epochs: in epoch e = 1, 2, … it is multiplied by min(e/warm-up, 1).
         two_views: is the loss the sum over a weak and a strong view of each image?
@@ -113,7 +123,7 @@ class Composition(nn.Module):
         transform: Callable[[Signals], Signals] | None = None,
         weight: Callable[[Signals, Temperatures], Tensor] | None = None,
         scale: Scale = "per_sample",
-        label: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        label: LabelTerm | None = None,
         label_weight: float = 0.1,
         kd_weight: float = 0.9,
         warmup_epochs: float = 0.0,
@@ -133,7 +143,7 @@ class Composition(nn.Module):
         if label_weight == 0 and (kd_weight == 0 or temperature is None):
             raise ValueError("expected ce_weight or kd_weight above 0, else there is nothing to learn from")
         self.temperature, self.divergence, self.transform = temperature, divergence, transform
-        self.weight, self.scale, self.label = weight, scale, label
+        self.weight, self.scale, self.label = weight, scale, label or _cross_entropy
         self.label_weight, self.kd_weight = label_weight, kd_weight
         if not 0 <= warmup_epochs < float("inf"):
             raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")
@@ -200,12 +210,12 @@ class Composition(nn.Module):
     def _label_term(self, x: Signals) -> tuple[Tensor, Tensor]:
         """The label term ``[B]`` and its mean over what is labelled, Σ label / Σ share; 0 where nothing is."""
         if x.labelled is None:
-            label = self.label(x.student_logits, x.target)
+            label = self.label(x)
             return label, label.mean()
         if x.target.is_floating_point():
-            label = self.label(x.student_logits, x.target)
+            label = self.label(x)
         else:
-            label = x.labelled * self.label(x.student_logits, x.target.clamp(min=0))
+            label = x.labelled * self.label(x._replace(target=x.target.clamp(min=0)))
         return label, label.sum() / x.labelled.sum().clamp(min=torch.finfo(x.labelled.dtype).tiny)
 
     def _scale(self, t: Temperatures) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.dkd import dkd_divergence
 from dlkd.losses.mlkd import mlkd_levels, scaled
 from dlkd.losses.mse import mse_loss
@@ -156,19 +155,3 @@ def wttm(exponent: float) -> Weighs:
 def entropies(temperature: float, bound: float | None) -> Weighs:
     """H_t·(1 + H_s/H_max)/2."""
     return lambda x, t: entropy_weight(x.student_logits, x.teacher_logits, temperature, bound=bound)
-
-
-def smoothed_cross_entropy(smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """CE to (1 − ε)·y + ε/C.
-
-    Raises:
-        ValueError: ε is not in [0, 1).
-    """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"expected smoothing to be in [0, 1), but got {smoothing}")
-
-    def label(logits: Tensor, target: Tensor) -> Tensor:
-        uniform = logits.new_full(logits.shape, 1 / logits.shape[1], dtype=logits.float().dtype)
-        return (1 - smoothing) * cross_entropy(logits, target) + smoothing * cross_entropy(logits, uniform)
-
-    return label

@@ -16,9 +16,9 @@ from dlkd.difficulty.level import DifficultyLevel
 from dlkd.difficulty.score import DifficultyScore
 from dlkd.difficulty.temperature import DifficultyTemperature, StepTemperature
 from dlkd.features.method import FeatureMethod
-from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.methods import pieces
 from dlkd.methods.composition import Scale
+from dlkd.methods.label_terms import smoothed, trusted
 from dlkd.methods.temperatures import (
     CooperativeTemperature,
     InstanceTemperature,
@@ -52,7 +52,7 @@ class Method:
     weight: Build | None = None
     transform: Build | None = None
     label: Build | None = None
-    """Of the methods without a teacher."""
+    """Its own label term; None is the cross-entropy."""
     feature: Build | None = None
     """A term of inner layers, beside that of the logits; without one of those where the method is named alone."""
     scale: Scale | None = None
@@ -65,11 +65,8 @@ class Method:
     """Does its distillation term look at the labels?"""
     uses_probe: bool = False
     """Does it look at the probe's logits?"""
-
-    @property
-    def teacher(self) -> bool:
-        """Does it need one?"""
-        return self.label is None
+    teacher: bool = True
+    """Does it need one?"""
 
 
 def _by_difficulty(s: Settings, mapping: nn.Module) -> TemperatureByDifficulty:
@@ -102,14 +99,15 @@ METHODS: dict[str, Method] = {
         "no teacher",
         {"ce_weight": 1.0},
         r"-\sum_c y_c \log p_{s,c}",
-        label=lambda s: cross_entropy,
+        teacher=False,
     ),
     "ls": Method(
         "CE(z_s, (1 − ε)·y + ε/C)",
         "label smoothing, no teacher; Szegedy et al., CVPR 2016",
         {"ce_weight": 1.0, "smoothing": 0.1},
         r"-\sum_c \left[(1-\varepsilon)\,y_c + \varepsilon/C\right] \log p_{s,c}",
-        label=lambda s: pieces.smoothed_cross_entropy(s["smoothing"]),
+        label=lambda s: smoothed(s["smoothing"]),
+        teacher=False,
     ),
     "kd": Method(
         "T²·KL(softmax(z_t/T) || softmax(z_s/T))",
@@ -368,14 +366,35 @@ METHODS: dict[str, Method] = {
         "copy. The space of the distance, the pruning, the mapping, the direction and the scale are our choices.",
         temperature=_linear,
     ),
+    "dlkd-robust": Method(
+        "DLKD, with w_i·CE, w_i = 1 − (1 − ℓ_i)·(max p_t − p_t,y)",
+        "ours: DLKD for labels that may be wrong",
+        {
+            "t_easy": 2.0,
+            "t_hard": 6.0,
+            "gamma": 1.0,
+            "score": "distance",
+            "distance_temperature": 1.0,
+            "level": "rank",
+            "scale": "per_sample",
+            "ce_weight": 0.1,
+            "kd_weight": 0.9,
+        },
+        r"T_i^2\,\mathrm{KL}\left(p_t(T_i)\,\|\,p_s(T_i)\right)\;\text{and}\;w_i\,\mathrm{CE}_i,\quad "
+        r"w_i=1-(1-\ell_i)\left(\max_c p_{t,c}-p_{t,y}\right)",
+        "A given label counts less where the teacher is sure of another class and the sample is easy. With a teacher "
+        "that was trained on clean labels this is an oracle.",
+        temperature=_linear,
+        label=lambda s: trusted,
+    ),
     "fitnet": Method(
         "1/n·Σ(r(f_s) − f_t)², r a learned linear map with batch norm",
         "Romero et al., ICLR 2015; weight of mdistiller",
         {"ce_weight": 1.0, "feature_weight": 100.0},
         r"\frac1n\left\|r(f_s)-f_t\right\|^2",
-        "One stage with the student, as in mdistiller, instead of two one after the other. The regressor r works at each "
-        "position (a 1×1 convolution) and has no ReLU, since features of a transformer can be negative; maps of other "
-        "sizes are averaged to the smaller. By default the middle stage.",
+        "One stage with the student, as in mdistiller, instead of two one after the other. The regressor r works at "
+        "each position (a 1×1 convolution) and has no ReLU, since features of a transformer can be negative; maps of "
+        "other sizes are averaged to the smaller. By default the middle stage.",
         feature=lambda s: FeatureMethod("fitnet"),
     ),
     "at": Method(

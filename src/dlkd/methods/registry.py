@@ -11,14 +11,15 @@ from typing import Any
 
 from dlkd.errors import UserError
 from dlkd.methods import pieces
-from dlkd.methods.composition import Composition, Scale
+from dlkd.methods.composition import Composition, LabelTerm, Scale
+from dlkd.methods.label_terms import LabelOptions, make_label_term, plain
 from dlkd.methods.options import LossOptions
 from dlkd.methods.published import METHODS, Method, Settings
 from dlkd.methods.temperatures import FixedTemperature
 from dlkd.plugins import load_object
 
 ALIASES = {"zscore": "lskd"}
-SLOTS = ("temperature", "divergence", "weight", "transform")
+SLOTS = ("temperature", "divergence", "weight", "transform", "label")
 """The choices, in the order in which their defaults win: DKD's weights of the two terms win over those of DLKD."""
 
 
@@ -110,25 +111,39 @@ def _of_logits(names: list[str]) -> list[str]:
     return [n for n, m in methods.items() if m.feature is None or any(getattr(m, slot) for slot in SLOTS)]
 
 
-def make_method(name: str, options: LossOptions | None = None, classes: int | None = None) -> Composition:
+def make_method(
+    name: str,
+    options: LossOptions | None = None,
+    classes: int | None = None,
+    *,
+    label: LabelOptions | None = None,
+    samples: int | None = None,
+) -> Composition:
     """The method or composition ``name``; see :func:`resolve_loss`. A value that makes no sense is a UserError too.
 
     Args:
         name: as for ``--method``.
         options: what departs from the defaults.
-        classes: how many there are; only a temperature learned for each sample wants to know.
+        classes: how many there are, for a temperature that is learned for each sample and for a label term with a
+            memory.
+        label: the label term, where it is not the method's own.
+        samples: how many training images, for a label term with a memory.
     """
     names, settings = parse_method(name), resolve_loss(name, options or LossOptions())
     try:
-        return _compose(names, {**settings, "classes": classes})
+        label, build = label or LabelOptions(), next((b for n in names if (b := find_method(n).label)), None)
+        if label.term == "trust" and not find_method(names[0]).teacher:
+            raise ValueError("expected a method with a teacher for the label term trust")
+        own = plain if build is None else build(settings)
+        term = make_label_term(label, own, samples=samples, classes=classes)
+        return _compose(names, {**settings, "classes": classes}, term)
     except ValueError as error:
         raise UserError(f"{error} (--loss, method {name})") from error
 
 
-def _compose(names: list[str], settings: Settings) -> Composition:
-    first = find_method(names[0])
-    if first.label is not None:
-        return Composition(None, label=first.label(settings), label_weight=settings["ce_weight"], kd_weight=0.0)
+def _compose(names: list[str], settings: Settings, label: LabelTerm) -> Composition:
+    if not find_method(names[0]).teacher:
+        return Composition(None, label=label, label_weight=settings["ce_weight"], kd_weight=0.0)
 
     def built(slot: str) -> Any:
         owner = _owner(names, slot)
@@ -137,7 +152,12 @@ def _compose(names: list[str], settings: Settings) -> Composition:
     features, feature_weight = built("feature"), settings.get("feature_weight", 1.0)
     if not _of_logits(names):
         return Composition(
-            None, label_weight=settings["ce_weight"], kd_weight=0.0, features=features, feature_weight=feature_weight
+            None,
+            label=label,
+            label_weight=settings["ce_weight"],
+            kd_weight=0.0,
+            features=features,
+            feature_weight=feature_weight,
         )
     fixed: list[Scale] = [scale for n in names if (scale := find_method(n).scale) is not None]
     if len(set(fixed)) > 1:
@@ -147,6 +167,7 @@ def _compose(names: list[str], settings: Settings) -> Composition:
         divergence=built("divergence") or pieces.kl_or_cross_entropy(wsld="wsld" in names),
         transform=built("transform"),
         weight=built("weight"),
+        label=label,
         scale=fixed[0] if fixed else settings.get("scale", "per_sample"),
         label_weight=settings["ce_weight"],
         kd_weight=settings["kd_weight"],

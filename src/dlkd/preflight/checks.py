@@ -198,12 +198,12 @@ def _probes(
 
 
 def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, Any]:
-    """Time a step of a copy of the student, and the teacher's share of it though a store may know that already."""
+    """Time a step of copies of student and method, with the teacher's share though a store may know that already."""
     device, optim = session.fabric.device, session.options.optim
     batch = batch.map(lambda x: x[: optim.batch_size])
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    student = copy.deepcopy(session.module).train()
+    student, method = copy.deepcopy(session.module).train(), copy.deepcopy(session.method)
 
     def step() -> None:
         for view in (batch,) if batch.strong is None else (batch, batch.strong_view()):
@@ -213,8 +213,8 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
             taught = logits.detach() if out is None else out.logits
             probe = None if out is None else out.mean_probe_logits()
             known = view.labelled_share() if session.data.train.unlabelled else None
-            signals = Signals(logits, taught, view.target, level, probe, labelled=known)
-            session.method.parts(signals).total.backward()
+            signals = Signals(logits, taught, view.target, level, probe, labelled=known, positions=view.positions)
+            method.parts(signals).total.backward()
 
     with _step_in_one_line():
         step()

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.difficulty import ProbeNorm
 from dlkd.errors import UserError
-from dlkd.methods import LossOptions
+from dlkd.methods import LabelOptions, LossOptions
 from dlkd.teacher import Average
 from dlkd.train.optim import OptimOptions
 
@@ -192,6 +192,7 @@ class RunOptions:
         epochs: passes over the training images.
         data: images and labels.
         views: augmentation.
+        label: what is learnt from the given labels.
         optim: optimisation.
         engine: precision and speed.
     """
@@ -205,6 +206,7 @@ class RunOptions:
     epochs: int = 15
     data: DataOptions = field(default_factory=DataOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
+    label: LabelOptions = field(default_factory=LabelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dlkd.data import Batch
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
-from dlkd.methods import LossOptions, LossParts, Signals, make_method
+from dlkd.methods import LabelOptions, LossOptions, LossParts, Signals, make_method
 from dlkd.models import InputFormat, build_model
 from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
@@ -49,6 +49,7 @@ def keep_batch(session: Session, batch: Batch, step: int, signals: Signals | Non
         "images": batch.images,
         "target": batch.target,
         "views": batch.views,
+        "positions": batch.positions,
         "ids": torch.from_numpy(session.data.train.ids[batch.positions.cpu().numpy()]),
     }
     if signals is not None:
@@ -65,6 +66,8 @@ def keep_batch(session: Session, batch: Batch, step: int, signals: Signals | Non
         "input_format": session.input_format.to_dict(),
         "method": session.method_name,
         "loss": loss,
+        "label": asdict(options.label),
+        "samples": len(session.data.train),
     }
     content = safetensors.torch.save(
         {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, {"about": json.dumps(about)}
@@ -94,13 +97,28 @@ def replay(path: Path | str) -> Replay:
     student = build_model(about["model"], about["classes"], channels=about["channels"])
     student.load_state_dict(_below("student/", tensors))
     student.train()
-    method = make_method(about["method"], LossOptions(**about["loss"]), about["classes"])
+    method = make_method(
+        about["method"],
+        LossOptions(**about["loss"]),
+        about["classes"],
+        label=LabelOptions(**about["label"]),
+        samples=about["samples"],
+    )
     method.load_state_dict(_below("method/", tensors), strict=False)
     logits = student(InputFormat.from_dict(about["input_format"])(tensors["images"]))
     teacher = tensors.get("teacher_logits", logits)  # who has no teacher looks at itself
     level, probe = tensors.get("level"), tensors.get("probe_logits")
     labelled = tensors.get("labelled")
-    signals = Signals(logits, teacher, tensors["target"], level, probe, about["strong"], labelled)
+    signals = Signals(
+        logits,
+        teacher,
+        tensors["target"],
+        level,
+        probe,
+        about["strong"],
+        labelled,
+        positions=tensors["positions"],
+    )
     lessons = "teacher_logits" in tensors or not method.needs_teacher
     parts = method.parts(signals) if lessons else None
     return Replay(about["step"], tensors["ids"].numpy(), tensors["views"], tensors["images"], student, signals, parts)

@@ -149,7 +149,8 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     settings = resolve_loss(distill.method, distill.loss)
     data = load_data(options.data)
     torch.default_generator.manual_seed(options.seed)  # a learned temperature may begin at random weights
-    method = make_method(distill.method, distill.loss, len(data.train.class_names)).to(fabric.device)
+    classes, samples = len(data.train.class_names), len(data.train)
+    method = make_method(distill.method, distill.loss, classes, label=options.label, samples=samples).to(fabric.device)
     check_unlabelled(data.train, method, distill.method)
     channels = data.train.pixels.channels
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
