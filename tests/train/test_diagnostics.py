@@ -27,13 +27,14 @@ def by_hand(with_level=True):
         "teacher": uniform(N, CLASSES),
         "gradient": uniform(N, CLASSES) - 0.5,
         "labels": torch.arange(N) % CLASSES,
+        "feature": uniform(N),
     }
 
 
 def feed(found, values, sizes=(N,)):
     for part in torch.arange(N).split(list(sizes)):
         v = {k: None if x is None else x[part] for k, x in values.items()}
-        parts = LossParts(v["ce"].mean(), v["ce"], v["kd"], v["temperature"], v["level"])
+        parts = LossParts(v["ce"].mean(), v["ce"], v["kd"], v["temperature"], v["level"], feature=v["feature"])
         found.add(parts, v["logits"], v["gradient"], v["labels"], v["teacher"])
     return found
 
@@ -48,6 +49,7 @@ def expected(values, chosen):
         "ce": v["ce"].mean(),
         "kd": v["kd"].mean(),
         "temperature": v["temperature"].mean(),
+        "feature": v["feature"].mean(),
         "gradient_weight": norms[chosen].mean() / norms.mean(),
         "accuracy": 100 * np.mean(predicted == v["labels"]),
         "agreement": 100 * np.mean(predicted == v["teacher"].argmax(1)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from dlkd.difficulty.distance import MAX_DISTANCE
+from dlkd.losses.precision import looks_at_values
 
 LevelMode = Literal["rank", "absolute", "batch"]
 QUANTILES = 1025
@@ -46,12 +47,12 @@ class DifficultyLevel(nn.Module):
         self.mode, self.bound = mode, bound
         self.register_buffer("quantiles", torch.zeros(QUANTILES))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self._warned = False
+        self._calibrated = self._warned = False
 
     @property
     def calibrated(self) -> bool:
         """Has a reference been set, by :meth:`calibrate` or by loading a checkpoint?"""
-        return int(self.count) > 0
+        return self._calibrated
 
     @torch.no_grad()
     def calibrate(self, distances: Tensor) -> None:
@@ -71,6 +72,12 @@ class DifficultyLevel(nn.Module):
         grid = torch.where(low == high, low, low + (position - below) * (high - low))
         self.quantiles.copy_(grid)
         self.count.fill_(n)
+        self._calibrated = True
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*arguments, **keywords)
+        # Kept beside the buffer: the value of a tensor is not for a compiled graph to look at.
+        self._calibrated = int(self.count) > 0
 
     @torch.no_grad()
     def forward(self, distances: Tensor) -> Tensor:
@@ -78,7 +85,7 @@ class DifficultyLevel(nn.Module):
         if distances.ndim != 1:
             raise ValueError(f"expected distances of shape [B], but got {list(distances.shape)}")
         d = distances.detach().float()
-        if not bool(d.isfinite().all()):
+        if looks_at_values() and not bool(d.isfinite().all()):
             bad = (~d.isfinite()).nonzero().flatten().tolist()
             raise ValueError(f"expected finite distances, but those at positions {bad} of the batch are not")
         if self.mode == "absolute":

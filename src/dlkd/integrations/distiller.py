@@ -81,6 +81,7 @@ class Distiller(nn.Module):
         *,
         strong: bool = False,
         labelled: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> LossParts:
         """The loss of a batch and what it is made of.
 
@@ -90,12 +91,14 @@ class Distiller(nn.Module):
             target: class numbers ``[B]`` or soft labels ``[B, C]``, as of mixup.
             strong: are these the strong views of a pair? MLKD wants a call for each, and the sum of both.
             labelled: ``[B]``, 0 for images without a label; see :class:`dlkd.methods.Signals`.
+            positions: ``[B]``, where the images stand in the training set, for a label term that remembers them.
 
         Raises:
             ValueError: shapes that do not fit, student and teacher with different classes, labels out of range,
                 or logits of the teacher that are not finite.
         """
-        return self.method.parts(self.signals(images, student_logits, target, strong=strong, labelled=labelled))
+        known: dict[str, Any] = {"strong": strong, "labelled": labelled, "positions": positions}
+        return self.method.parts(self.signals(images, student_logits, target, **known))
 
     def signals(
         self,
@@ -105,6 +108,7 @@ class Distiller(nn.Module):
         *,
         strong: bool = False,
         labelled: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Signals:
         """What the method looks at; arguments and errors are those of :meth:`parts`."""
         if student_logits.ndim != 2 or len(student_logits) != len(images):
@@ -114,7 +118,8 @@ class Distiller(nn.Module):
             )
         self._follow(images.device)
         if self.teacher is None or not self.method.needs_teacher:
-            return Signals(student_logits, student_logits.detach(), target, strong=strong, labelled=labelled)
+            taught = student_logits.detach()
+            return Signals(student_logits, taught, target, strong=strong, labelled=labelled, positions=positions)
         said = self._ask(self.teacher, images)
         if said.logits.shape != student_logits.shape:
             raise ValueError(
@@ -122,9 +127,9 @@ class Distiller(nn.Module):
                 f"{student_logits.shape[1]}; dlkd.teacher.SelectClasses brings a teacher to the student's"
             )
         level, score = self.method.level, self.method.score
-        known = None if level is None or score is None else level(said.difficulty(score, target))
+        found = None if level is None or score is None else level(said.difficulty(score, target))
         probe = said.mean_probe_logits() if self.method.uses_probe else None
-        return Signals(student_logits, said.logits, target, known, probe, strong, labelled)
+        return Signals(student_logits, said.logits, target, found, probe, strong, labelled, positions=positions)
 
     def calibrate(self, batches: Batches, limit: int | None = 10_000) -> None:
         """Set the reference of the difficulty level; nothing to do for a method without one.

@@ -45,6 +45,8 @@ class DistillationTrainer(Trainer):
             of the method, or a method that learns a temperature in several processes.
     """
 
+    label_names: list[str]
+
     def __init__(
         self, model: nn.Module | None = None, args: Any = None, *rest: Any, distiller: Distiller, **more: Any
     ) -> None:

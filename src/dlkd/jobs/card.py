@@ -81,6 +81,9 @@ def run_card(session: Session, command: str) -> dict[str, Any]:
         },
         "remarks": session.remarks,
     }
+    if session.layers is not None:
+        names = ("student_layers", "teacher_layers")
+        card["features"] = {n: [s.path for s in side] for n, side in zip(names, session.layers, strict=True)}
     if teaching is not None:
         card["teacher"] = {
             **teaching.identity,

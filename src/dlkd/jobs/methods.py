@@ -20,6 +20,10 @@ temperature.
 
 Methods combine where they depart in different choices: `--method dlkd+dkd+zscore` is DKD on z-scores at the
 temperatures of DLKD. What does not go together is refused with the reason.
+
+fitnet, at and rkd compare inner layers, f_t and f_s: w_feature·(their formula) is added to w_ce·CE, or to whatever they
+are combined with (`--method dlkd+rkd`). `--feature.student_layers layer2 --feature.teacher_layers blocks.5` names the
+layers; student and teacher may be of different kinds.
 """
 _NOTES = """
 ## What holds for all
@@ -31,6 +35,8 @@ _NOTES = """
 - **Checked.** With their conventions switched on, KD, DKD, NKD, MLKD, DIST, RLD, LSKD, WSLD, TTM, WTTM, NormKD, DTKD,
   EA-KD, Energy KD and R2KD's value loss equal the official implementations on float64 inputs to 1e-9 (EA-KD, whose code
   adds 1e-10 inside a logarithm, to 1e-8): `tests/losses/official.json` has the numbers with repositories and commits.
+- **Layers.** AT and RKD (also without their weights) and FitNet's loss equal the official implementations to 1e-9:
+  `tests/losses/official_features.json`. What FitNet learns beside the student is in the checkpoint, not in the student.
 - **Function matching** (Beyer et al., CVPR 2022) is KD without labels, with mixup, for long: the recipe
   `--config function-matching`.
 """

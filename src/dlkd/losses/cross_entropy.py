@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlkd.losses.labels import check_range
 from dlkd.losses.precision import full_precision, no_autocast
 
 
@@ -33,9 +34,5 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
             raise ValueError(
                 f"expected {logits.shape[0]} class numbers of shape [{logits.shape[0]}], but got {list(target.shape)}"
             )
-        if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < logits.shape[1]:
-            raise ValueError(
-                f"expected labels between 0 and {logits.shape[1] - 1}, "
-                f"but got {int(target.min())} to {int(target.max())}"
-            )
+        check_range(target, logits.shape[1])
         return -log_q.gather(1, target.long().unsqueeze(1)).squeeze(1)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dlkd.losses.precision import looks_at_values
+
 
 class LabelShares(NamedTuple):
     """M pairs of a sample and one of its classes; hard labels have M = B and shares of one."""
@@ -43,14 +45,23 @@ def label_shares(target: Tensor, logits: Tensor) -> LabelShares:
         if target.shape != logits.shape:
             raise ValueError(f"expected soft labels of shape {list(logits.shape)}, but got {list(target.shape)}")
         rows, columns = target.nonzero(as_tuple=True)
+        if not looks_at_values():
+            torch._check(rows.shape[0] > 0)  # torch.compile cannot know that somebody is labelled at all
         return LabelShares(rows, columns, target[rows, columns])
     if target.shape != (batch,):
         raise ValueError(f"expected {batch} class numbers of shape [{batch}], but got {list(target.shape)}")
-    if target.numel() and not 0 <= int(target.min()) <= int(target.max()) < classes:
+    check_range(target, classes)
+    return LabelShares(None, target.long(), None)
+
+
+def check_range(target: Tensor, classes: int) -> None:
+    """Raise ValueError unless all class numbers are in ``[0, classes)``."""
+    if not target.numel() or not looks_at_values():
+        return
+    if not 0 <= int(target.min()) <= int(target.max()) < classes:
         raise ValueError(
             f"expected labels between 0 and {classes - 1}, but got {int(target.min())} to {int(target.max())}"
         )
-    return LabelShares(None, target.long(), None)
 
 
 def without(logits: Tensor, classes: Tensor) -> Tensor:

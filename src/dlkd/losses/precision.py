@@ -18,7 +18,12 @@ def frozen(logits: Tensor) -> Tensor:
 
     Tensors made under ``torch.inference_mode`` cannot be saved for backward; they are copied once.
     """
-    return logits.clone() if logits.is_inference() else logits.detach()
+    return logits.clone() if looks_at_values() and logits.is_inference() else logits.detach()
+
+
+def looks_at_values() -> bool:
+    """May Python look at the values of a tensor now? Not while torch.compile traces: a check would break the graph."""
+    return not torch.compiler.is_compiling()
 
 
 def no_autocast(like: Tensor) -> contextlib.AbstractContextManager[object]:

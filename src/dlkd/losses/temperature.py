@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dlkd.losses.precision import looks_at_values
+
 
 class Temperatures(NamedTuple):
     """What the logits are divided by before the softmax.
@@ -42,7 +44,7 @@ def _checked(t: Tensor, like: Tensor) -> Tensor:
     if t.ndim != 2 or any(a not in (1, b) for a, b in zip(t.shape, like.shape, strict=True)):
         raise ValueError(f"expected temperatures broadcastable to {list(like.shape)}, but got {list(t.shape)}")
     valid = (t > 0) & t.isfinite()
-    if not bool(valid.all()):
+    if looks_at_values() and not bool(valid.all()):
         bad = t[~valid].flatten()[:3].tolist()
         raise ValueError(f"expected every temperature to be positive and finite, but got {bad}")
     return t

@@ -18,8 +18,10 @@ from dlkd.data import Batch, FilePixels, Samples, plain_batches
 from dlkd.difficulty import probe_distance
 from dlkd.errors import UserError, first_line
 from dlkd.evaluate import accuracy
+from dlkd.features import FeatureTap
 from dlkd.methods import Signals
 from dlkd.preflight.findings import Finding, Preflight
+from dlkd.train.layers import Taps
 from dlkd.train.session import Session
 
 IMAGES = 1000
@@ -204,16 +206,22 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     student, method = copy.deepcopy(session.module).train(), copy.deepcopy(session.method)
+    taps = None if session.taps is None else Taps(FeatureTap(student, session.taps.student.paths), session.taps.teacher)
 
     def step() -> None:
         for view in (batch,) if batch.strong is None else (batch, batch.strong_view()):
-            out = None if session.teaching is None else session.teaching.teacher(view.images)
-            logits = student(session.input_format(view.images))
+            with contextlib.ExitStack() as heard:
+                for tap in taps or ():
+                    heard.enter_context(tap)
+                out = None if session.teaching is None else session.teaching.teacher(view.images)
+                logits = student(session.input_format(view.images))
+            features = [tuple(tap.take()) for tap in taps or ()] or [(), ()]
             level = None if session.method.level is None else torch.full((len(view.labels),), 0.5, device=device)
             taught = logits.detach() if out is None else out.logits
             probe = None if out is None else out.mean_probe_logits()
             known = view.labelled_share() if session.data.train.unlabelled else None
             signals = Signals(logits, taught, view.target, level, probe, labelled=known, positions=view.positions)
+            signals = signals._replace(student_features=features[0], teacher_features=features[1])
             method.parts(signals).total.backward()
 
     with _step_in_one_line():

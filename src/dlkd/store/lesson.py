@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dlkd.data import Batch, Samples, plain_batches
 from dlkd.difficulty import DifficultyScore, mean_distance
+from dlkd.features import FeatureTap
 from dlkd.teacher import FrozenTeacher
 
 LOGITS, PROBE_LOGITS = "logits", "probe_logits"
@@ -24,6 +26,8 @@ class Lesson(NamedTuple):
     """Named distances, each ``[B]`` fp32, as ``global-0.3/l2/tau1``."""
     probe_logits: Tensor | None = None
     """``[B, C]``, the mean over the probes, where they were asked for."""
+    features: tuple[Tensor, ...] = ()
+    """What the tapped layers of the teacher returned. They are never kept: not in :meth:`tensors`."""
 
     def difficulty(self, score: DifficultyScore, probes: Sequence[str], target: Tensor) -> Tensor:
         """Difficulty ``[B]`` by ``score``; of one that needs a probe, the mean of the columns of ``probes``."""
@@ -32,7 +36,7 @@ class Lesson(NamedTuple):
         return score(self.logits, target=target)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it by name; see :meth:`of`."""
+        """All that is kept of it, by name; see :meth:`of`."""
         probe = {} if self.probe_logits is None else {PROBE_LOGITS: self.probe_logits}
         return {LOGITS: self.logits, **probe, **self.columns}
 
@@ -66,6 +70,7 @@ class LiveLessons:
         teacher: with the probes whose distances are wanted, possibly none.
         scores: those of its probes that are wanted as columns.
         probe_logits: are the probes' logits wanted as well?
+        tap: on layers of the teacher whose features are wanted, in the lessons of views alone.
     """
 
     def __init__(
@@ -74,12 +79,15 @@ class LiveLessons:
         scores: Sequence[DifficultyScore] = (DifficultyScore(),),
         *,
         probe_logits: bool = False,
+        tap: FeatureTap | None = None,
     ) -> None:
-        self.teacher, self.scores, self.probe_logits = teacher, tuple(scores), probe_logits
+        self.teacher, self.scores, self.probe_logits, self.tap = teacher, tuple(scores), probe_logits, tap
 
     def __call__(self, batch: Batch) -> Lesson:
         """The lesson of ``batch``."""
-        return self._lesson(batch.images)
+        with self.tap or contextlib.nullcontext():
+            lesson = self._lesson(batch.images)
+        return lesson if self.tap is None else lesson._replace(features=tuple(self.tap.take()))
 
     def plain(self, samples: Samples, size: int | None = None) -> Lesson:
         """The lesson of images without augmentation, on the CPU."""

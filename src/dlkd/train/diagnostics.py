@@ -8,7 +8,7 @@ from torch import Tensor
 from dlkd.methods import LossParts
 
 DECILES = 10
-_SUMS = ("samples", "level", "ce", "kd", "temperature", "gradient", "correct", "agree", "known", "labelled")
+_SUMS = ("samples", "level", "ce", "kd", "temperature", "gradient", "correct", "agree", "known", "labelled", "feature")
 
 
 class Diagnostics:
@@ -42,6 +42,7 @@ class Diagnostics:
             "ce": parts.label,
             "kd": nothing if parts.distillation is None else parts.distillation,
             "temperature": nothing if parts.temperature is None else parts.temperature,
+            "feature": nothing if parts.feature is None else parts.feature,
             "gradient": torch.linalg.vector_norm(gradient.float(), dim=1),
             "correct": (predicted == labels).float(),
             "agree": nothing if teacher_logits is None else (predicted == teacher_logits.argmax(dim=1)).float(),
@@ -73,6 +74,7 @@ class Diagnostics:
             "level": sums["level"] / n,
             "ce": None if sums["samples"] > sums["known"] == 0 else sums["ce"] / (sums["known"] or 1),
             "kd": sums["kd"] / n,
+            "feature": sums["feature"] / n,
             "temperature": sums["temperature"] / n,
             # ‖∂loss/∂logits‖ of an average sample here, as a multiple of that of an average sample of all.
             "gradient_weight": sums["gradient"] / n / mean_gradient if mean_gradient else 0.0,

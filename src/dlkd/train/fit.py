@@ -93,10 +93,14 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
     images = session.input_format(batch.images)
     if session.options.engine.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    logits: Tensor = session.student(images)
+    with session.taps.student if session.taps else contextlib.nullcontext():
+        logits: Tensor = session.student(images)
     gradient: list[Tensor] = []
     logits.register_hook(gradient.append)
     signals = _signals(session, logits, lesson, batch, strong)
+    if session.taps is not None and lesson is not None:
+        student_features = tuple(session.taps.student.take())
+        signals = signals._replace(student_features=student_features, teacher_features=lesson.features)
     parts = session.method.parts(signals)
     if session.options.engine.check_finite and not bool(parts.total.isfinite()):
         _check_logits(session, logits, batch, step, "student", signals)
@@ -154,20 +158,25 @@ def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: S
     epoch = done // session.steps.per_epoch
     means = session.diagnostics.epoch()
     # Without a teacher there is no lesson whose figures could be 0.
-    absent = {"level", "gradient_weight"} | ({"kd", "temperature", "agreement"} if session.lessons is None else set())
+    method = session.method
+    absent = {"level", "gradient_weight"}
+    absent |= {"agreement"} if session.lessons is None else set()
+    absent |= {"kd", "temperature"} if method.temperature is None else set()
+    unused = {"feature"} if method.features is None else set()
     row: dict[str, float | int | None] = {
         "epoch": epoch,
         "step": done,
         "lr": rate,
         "loss": float(session.loss_sum) / (means["samples"] or 1),
-        **{k: v for k, v in means.items() if k not in absent},
+        **{k: v for k, v in means.items() if k not in absent | unused},
         **waits.figures(),
     }
     if session.data.held_out is not None and session.evaluates(epoch):
         logits, labels = logits_of(session.evaluated(), session.data.held_out, session.input_format, session.size)
         row["held_out_accuracy"] = accuracy(logits, labels)
     session.history.append(row)
-    session.by_level += [{"epoch": epoch, **part} for part in session.diagnostics.by_level()]
+    for part in session.diagnostics.by_level():
+        session.by_level.append({"epoch": epoch, **{k: v for k, v in part.items() if k not in unused}})
     session.diagnostics = Diagnostics(session.fabric.device)
     session.loss_sum = torch.zeros((), dtype=torch.float64)
     save(session, done)

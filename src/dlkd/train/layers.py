@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dlkd.data import DataSet, plain_batches
+from dlkd.data import Samples, plain_batches
 from dlkd.errors import UserError, first_line
-from dlkd.features import (
-    FeatureMethod,
-    FeatureTap,
-    LayerPairs,
-    Stage,
-    default_layers,
-    feature_shapes,
-    find_layer,
-    stages,
-)
+from dlkd.features import FeatureMethod, FeatureTap, LayerPairs, Stage, default_layers, feature_shapes, stages
+from dlkd.features.tap import find_layer
 from dlkd.methods import Composition
 from dlkd.models import InputFormat
 from dlkd.train.options import DistillOptions
@@ -26,40 +20,37 @@ from dlkd.train.teachers import LoadedTeacher
 
 
 class Taps(NamedTuple):
-    """On the layers of a run. No hook is in any state dict, and features live for one step."""
+    """On the layers of a run; what they hear lives for one step."""
 
     student: FeatureTap
     teacher: FeatureTap
 
 
 def check_layers(options: DistillOptions, method: Composition) -> None:
-    """Refuse options of layers that do not go with the method, before anything large is loaded.
+    """Refuse what does not go with the layers of ``method``, before anything large is loaded.
 
     Raises:
-        UserError: layers for a method that compares none; a store, several teachers, or fewer than three samples in a
-            batch for a method that cannot have them.
+        UserError: layers for a method that compares none; or for one that does, a store, several teachers, or batches
+            too small for relations.
     """
-    features, layers = method.features, options.feature
-    if features is None:
-        if layers.student_layers is not None or layers.teacher_layers is not None:
-            raise UserError(
-                f"expected --method {options.method}+fitnet, +at or +rkd with --feature: {options.method} compares no "
-                "layers"
-            )
+    name = options.method
+    if method.features is None:
+        for side in ("student_layers", "teacher_layers"):
+            if getattr(options.feature, side) is not None:
+                raise UserError(
+                    f"expected --feature.{side} with fitnet, at or rkd, but method {name} compares no layers"
+                )
         return
     if options.store is not None:
         raise UserError(
-            f"expected no --store with --method {options.method}: features of layers are not stored, they are larger "
-            "than the images; leave --store out"
+            f"expected no --store with method {name}: what layers return is larger than the images and is not kept"
         )
     if (teachers := len(options.teacher.each())) > 1:
+        raise UserError(f"expected one teacher with method {name}, but got {teachers}: their layers have no mean")
+    if method.features.loss == "rkd" and options.optim.batch_size < 3:
         raise UserError(
-            f"expected one teacher with --method {options.method}, but got {teachers}: their layers have no mean"
-        )
-    if features.loss == "rkd" and options.optim.batch_size < 3:
-        raise UserError(
-            f"expected --optim.batch_size to be at least 3 with rkd, but got {options.optim.batch_size}: two samples "
-            "have no distance or angle to compare"
+            f"expected --optim.batch_size to be at least 3 with rkd, but got {options.optim.batch_size}: "
+            "two samples have one distance and no angle, which are always right"
         )
 
 
@@ -68,7 +59,7 @@ def connect_layers(
     features: FeatureMethod,
     student: tuple[nn.Module, InputFormat],
     loaded: LoadedTeacher,
-    data: DataSet,
+    samples: Samples,
     size: int,
 ) -> LayerPairs:
     """Settle the layers, as given or by :func:`dlkd.features.default_layers`, and make what is learnt between them.
@@ -76,24 +67,53 @@ def connect_layers(
     Args:
         options: what was asked for.
         features: of the method; its adapters begin at random weights of ``options.seed``.
-        student: and the input format of it.
-        loaded: the teacher, not folded yet.
-        data: two of its images are shown to both.
+        student: the module, and from images in [0, 1] to what it wants to see.
+        loaded: the teacher, before it is folded.
+        samples: two of its images are shown to both models.
         size: side of images that come from files.
 
     Raises:
         UserError: an unknown layer, numbers of layers that differ, features that cannot be compared, or a model that
             does not take these images.
     """
-    images = next(plain_batches(data.train.take(range(min(2, len(data.train)))), size=size))[0]
-    teacher = (loaded.members[0].module, loaded.input_format)
-    asked = [_listed(names) for names in (options.feature.student_layers, options.feature.teacher_layers)]
+    images = next(plain_batches(samples.take(np.arange(min(2, len(samples)))), size=size))[0]
+    asked = options.feature.student(), options.feature.teacher()
+    found = (
+        _stages("student", *student, images, asked[0]),
+        _stages("teacher", loaded.members[0].module, loaded.input_format, images, asked[1]),
+    )
     try:
-        pairs = LayerPairs(*(_stages(*model, images, names) for model, names in zip((student, teacher), asked, strict=True)))
-        auto = default_layers(features.loss, *pairs) if None in asked else pairs
-        pairs = LayerPairs(*(of if names else own for of, own, names in zip(pairs, auto, asked, strict=True)))
+        pairs = LayerPairs(*found)
+        if None in asked:
+            own = default_layers(features.loss, *found)
+            pairs = LayerPairs(*(o if a is None else f for a, f, o in zip(asked, found, own, strict=True)))
         torch.default_generator.manual_seed(options.seed)
-        features.connect(*([stage.shape for stage in side] for side in pairs))
+        features.connect([stage.shape for stage in pairs.student], [stage.shape for stage in pairs.teacher])
     except ValueError as error:
-        raise UserError(f"{error} (--feature.student_layers, --feature.teacher_layers)") from error
+        raise UserError(f"{error}; name layers by --feature.student_layers and --feature.teacher_layers") from error
     return pairs
+
+
+def _stages(
+    who: str, module: nn.Module, input_format: InputFormat, images: Tensor, asked: Sequence[str] | None
+) -> list[Stage]:
+    """The layers that were asked for, or all stages of the model."""
+    try:
+        for path in asked or ():
+            find_layer(module, path)
+    except ValueError as error:
+        raise UserError(f"--feature.{who}_layers: {error}") from error
+    try:
+        example = input_format(images)
+        if asked is None:
+            return stages(module, example)
+        return [Stage(*pair) for pair in zip(asked, feature_shapes(module, asked, example), strict=True)]
+    except Exception as error:  # it may be the user's own code
+        raise UserError(f"could not look into the layers of the {who}: {first_line(error)}") from error
+
+
+def describe(pairs: LayerPairs) -> str:
+    """The layers in words, for the remarks of a run."""
+    both = zip(pairs.student, pairs.teacher, strict=True)
+    words = [f"{s.path} {list(s.shape)} of the student with {t.path} {list(t.shape)} of the teacher" for s, t in both]
+    return f"layers that are compared: {'; '.join(words)}"

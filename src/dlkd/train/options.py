@@ -98,6 +98,34 @@ class TeacherOptions:
 
 
 @dataclass(frozen=True)
+class FeatureOptions:
+    """The inner layers that fitnet, at and rkd compare, one by one.
+
+    Attributes:
+        student_layers: paths of layers as in ``model.named_modules()``, like layer3, blocks.5, or 4 in a plain
+            Sequential; one, or a list. By default what was published, in the stages of the model.
+        teacher_layers: as many of the teacher.
+    """
+
+    student_layers: list[str | int] | str | int | None = None
+    teacher_layers: list[str | int] | str | int | None = None
+
+    def student(self) -> list[str] | None:
+        """The student's layers; None to choose them."""
+        return _listed(self.student_layers)
+
+    def teacher(self) -> list[str] | None:
+        """The teacher's."""
+        return _listed(self.teacher_layers)
+
+
+def _listed(value: list[str | int] | str | int | None) -> list[str] | None:
+    if value is None:
+        return None
+    return [str(item) for item in (value if isinstance(value, list) else [value])]
+
+
+@dataclass(frozen=True)
 class ProbeOptions:
     """The pruned copy of the teacher, by which difficulty is measured.
 
@@ -245,6 +273,7 @@ class DistillOptions(RunOptions):
         teacher: who teaches.
         probe: by which difficulty is measured.
         loss: settings of the method.
+        feature: layers, of methods that compare such.
         store: folder in which the teacher's outputs are kept, for this and other students of the same views.
     """
 
@@ -253,6 +282,7 @@ class DistillOptions(RunOptions):
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     probe: ProbeOptions = field(default_factory=ProbeOptions)
     loss: LossOptions = field(default_factory=LossOptions)
+    feature: FeatureOptions = field(default_factory=FeatureOptions)
     store: Path | None = None
 
     def check(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dlkd.data import Batch
 from dlkd.errors import UserError
+from dlkd.features import FeatureTap
 from dlkd.files import write_atomic
 from dlkd.methods import LabelOptions, LossOptions, LossParts, Signals, make_method
 from dlkd.models import InputFormat, build_model
@@ -22,6 +23,7 @@ from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
 
 BAD_BATCH = "bad_batch.safetensors"
+_FEATURES = "teacher_features/"
 _SIGNALS = ("target", "teacher_logits", "level", "probe_logits", "labelled")
 
 
@@ -54,6 +56,7 @@ def keep_batch(session: Session, batch: Batch, step: int, signals: Signals | Non
     }
     if signals is not None:
         tensors |= {name: x for name in _SIGNALS if (x := getattr(signals, name)) is not None}
+        tensors |= {f"{_FEATURES}{k}": x for k, x in enumerate(signals.teacher_features)}
     tensors |= {f"student/{name}": x for name, x in session.module.state_dict().items()}
     tensors |= {f"method/{name}": x for name, x in session.method.state_dict().items()}
     loss = asdict(options.loss) if isinstance(options, DistillOptions) else {}
@@ -68,6 +71,7 @@ def keep_batch(session: Session, batch: Batch, step: int, signals: Signals | Non
         "loss": loss,
         "label": asdict(options.label),
         "samples": len(session.data.train),
+        "layers": session.layers,
     }
     content = safetensors.torch.save(
         {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, {"about": json.dumps(about)}
@@ -104,8 +108,14 @@ def replay(path: Path | str) -> Replay:
         label=LabelOptions(**about["label"]),
         samples=about["samples"],
     )
+    layers: Any = about["layers"] or ([], [])
+    if layers[0] and method.features is not None:
+        method.features.connect(*([shape for _, shape in side] for side in layers))
     method.load_state_dict(_below("method/", tensors), strict=False)
-    logits = student(InputFormat.from_dict(about["input_format"])(tensors["images"]))
+    with FeatureTap(student, [path for path, _ in layers[0]]) as tap:
+        logits = student(InputFormat.from_dict(about["input_format"])(tensors["images"]))
+    student_features = tuple(tap.take())
+    tap.remove()
     teacher = tensors.get("teacher_logits", logits)  # who has no teacher looks at itself
     level, probe = tensors.get("level"), tensors.get("probe_logits")
     labelled = tensors.get("labelled")
@@ -118,6 +128,8 @@ def replay(path: Path | str) -> Replay:
         about["strong"],
         labelled,
         positions=tensors["positions"],
+        student_features=student_features,
+        teacher_features=tuple(x for k in range(len(layers[1])) if (x := tensors.get(f"{_FEATURES}{k}")) is not None),
     )
     lessons = "teacher_logits" in tensors or not method.needs_teacher
     parts = method.parts(signals) if lessons else None

@@ -18,11 +18,13 @@ from dlkd.data import Batch, DataSet, FilePixels, Steps, ViewFamily, ViewOptions
 from dlkd.data.samples import Indices
 from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
 from dlkd.errors import UserError
+from dlkd.features import FeatureTap, LayerPairs
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, build_model, default_input_format, load_weights
 from dlkd.store import Lesson, Lessons, LiveLessons, StoredLessons
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.ema import WeightAverage
+from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.optim import make_optimizer
 from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
@@ -56,6 +58,9 @@ class Session:
     strong_lessons: Lessons | None = None
     """Of the strongly augmented views, where there are such."""
     teaching: Teaching | None = None
+    layers: LayerPairs | None = None
+    """Those that the method compares, if it does."""
+    taps: Taps | None = None
     level: DifficultyLevel | None = None
     level_table: Tensor | None = None
     """Level of each training image averaged over its views, ``[N]``, where that is asked for."""
@@ -152,6 +157,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     classes, samples = len(data.train.class_names), len(data.train)
     method = make_method(distill.method, distill.loss, classes, label=options.label, samples=samples).to(fabric.device)
     check_unlabelled(data.train, method, distill.method)
+    check_layers(distill, method)
     channels = data.train.pixels.channels
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
     model = options.model if isinstance(options, TrainOptions) else distill.student
@@ -169,6 +175,10 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         strong=None if strong is None else strong.to(fabric.device),
     )
     module = make_student(model, data, channels, options.seed)
+    layers = None
+    if loaded is not None and method.features is not None:
+        layers = connect_layers(distill, method.features, (module, student_format), loaded, data.train, size)
+        method.to(fabric.device)
     if options.engine.channels_last:
         module = module.to(memory_format=torch.channels_last)
     wrapped: Any = torch.compile(module) if options.engine.compile else module
@@ -188,6 +198,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         method_name=distill.method,
         method_settings=settings,
         method=method,
+        layers=layers,
         quiet=quiet,
         remarks=list(data.remarks),
     )
@@ -221,6 +232,13 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
     )
     session.remarks += session.teaching.remarks
     session.level = session.method.level or (DifficultyLevel().to(device) if with_probes else None)
+    if session.layers is not None:
+        # Folding has put other layers into the teacher, and torch.compile has not looked at the student yet.
+        session.taps = Taps(
+            FeatureTap(session.module, [stage.path for stage in session.layers.student]),
+            FeatureTap(loaded.members[0].module, [stage.path for stage in session.layers.teacher]),
+        )
+        session.remarks.append(describe(session.layers))
     session.lessons, session.strong_lessons = _lessons(session, distill)
 
 
@@ -276,7 +294,8 @@ def _lessons(session: Session, options: DistillOptions) -> tuple[Lessons, Lesson
     tau = session.score.temperature
     wanted = PROBE_SCORES if options.store is not None else [n for n in PROBE_SCORES if n == session.score.name]
     scores = [DifficultyScore(name, tau) for name in wanted]
-    live = LiveLessons(session.teaching.teacher, scores, probe_logits=session.method.uses_probe)
+    tap = None if session.taps is None else session.taps.teacher
+    live = LiveLessons(session.teaching.teacher, scores, probe_logits=session.method.uses_probe, tap=tap)
     if options.store is None:
         return live, live
     if session.teaching.specs and options.probe.norm == "batch":

@@ -86,7 +86,8 @@ LAYERS: dict[str, Method] = {
         r"\sum_{\text{layers}}\frac1P\left\|\frac{m_s}{\|m_s\|}-\frac{m_t}{\|m_t\|}\right\|^2,\quad "
         r"m_p=\frac1C\sum_c f_{c,p}^2",
         "Tokens are laid out as a grid, without the class token. By default all stages where both models have as many, "
-        "and else the last.",
+        "and else the last. As in all published code a layer counts by its mean over P positions: the weight is for "
+        "images of 32×32 and larger, and images of 8×8 want about a sixteenth of it.",
         feature=lambda s: FeatureMethod("at"),
     ),
     "rkd": Method(
