@@ -46,7 +46,8 @@ def test_a_float_and_a_vector_become_a_column_of_the_logits_kind():
     for given_t in (3.0, torch.tensor(3.0), torch.full((B,), 3.0)):
         pair = temperature_pair(given_t, like)
         assert pair.teacher is pair.student
-        assert pair.student.shape == (B, 1) and pair.student.dtype == torch.float64
+        assert pair.student.shape == ((1, 1) if isinstance(given_t, float) else (B, 1))
+        assert pair.student.dtype == torch.float64
         assert (pair.student == 3).all()
     # 0.1 is formed in the kind of the loss, not rounded to fp32 on the way.
     assert temperature_pair(0.1, like).student[0].item() == 0.1

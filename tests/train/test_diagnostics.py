@@ -95,7 +95,9 @@ def test_sums_go_on_where_others_stopped():
     whole, first, second = (Diagnostics(device) for _ in range(3))
     feed(whole, values)
     half = {k: x[:20] for k, x in values.items()}, {k: x[20:] for k, x in values.items()}
-    parts = [LossParts(v["ce"].mean(), v["ce"], v["kd"], v["temperature"], v["level"]) for v in half]
+    parts = [
+        LossParts(v["ce"].mean(), v["ce"], v["kd"], v["temperature"], v["level"], feature=v["feature"]) for v in half
+    ]
     first.add(parts[0], half[0]["logits"], half[0]["gradient"], half[0]["labels"], half[0]["teacher"])
     second.sums.copy_(first.sums)
     second.add(parts[1], half[1]["logits"], half[1]["gradient"], half[1]["labels"], half[1]["teacher"])

@@ -15,6 +15,25 @@ class LogEvent(NamedTuple):
     no: Tensor
 
 
+class Split(NamedTuple):
+    """A prediction taken apart at one class of each row."""
+
+    event: LogEvent
+    """The class against all others, ``[M]``."""
+    others: Tensor
+    """log softmax over the other classes, ``[M, C]``; 0 at the class left out, which stands for "no term"."""
+
+
+def split(logits: Tensor, classes: Tensor) -> Split:
+    """Both parts from one log-sum-exp over the other classes."""
+    column = classes.unsqueeze(1)
+    own = logits.gather(1, column)
+    rest = torch.logsumexp(logits.scatter(1, column, -torch.inf), dim=1, keepdim=True)
+    whole = torch.logaddexp(own, rest)
+    event = LogEvent((own - whole).squeeze(1), (rest - whole).squeeze(1))
+    return Split(event, (logits - rest).scatter(1, column, 0.0))
+
+
 def log_event(logits: Tensor, classes: Tensor) -> LogEvent:
     """log p and log(1 − p) of one class of each row under softmax, both by log-sum-exp.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dlkd.losses.labels import check_range
 from dlkd.losses.precision import full_precision, no_autocast
@@ -25,14 +25,14 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     if logits.ndim != 2:
         raise ValueError(f"expected logits to have shape [batch, classes], but got {list(logits.shape)}")
     with no_autocast(logits):
-        log_q = torch.log_softmax(full_precision(logits), dim=1)
+        z = full_precision(logits)
         if target.is_floating_point():
             if target.shape != logits.shape:
                 raise ValueError(f"expected soft labels of shape {list(logits.shape)}, but got {list(target.shape)}")
-            return -(full_precision(target) * log_q).sum(dim=1)
+            return functional.cross_entropy(z, target.to(z), reduction="none")
         if target.shape != logits.shape[:1]:
             raise ValueError(
                 f"expected {logits.shape[0]} class numbers of shape [{logits.shape[0]}], but got {list(target.shape)}"
             )
         check_range(target, logits.shape[1])
-        return -log_q.gather(1, target.long().unsqueeze(1)).squeeze(1)
+        return functional.cross_entropy(z, target.long(), reduction="none")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlkd.losses.binary import event_kl, log_event
+from dlkd.losses.binary import event_kl, split
 from dlkd.losses.kl import check_pair
-from dlkd.losses.labels import label_shares, without
+from dlkd.losses.labels import label_shares
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.reduction import Reduction, reduce
 from dlkd.losses.temperature import Temperature, temperature_pair
@@ -44,10 +44,10 @@ def dkd_divergence(
         t = temperature_pair(temperature, student)
         pairs = label_shares(target, student)
         z_s, z_t = pairs.expand(student / t.student), pairs.expand(teacher / t.teacher)
-        target_part = event_kl(log_event(z_t, pairs.classes), log_event(z_s, pairs.classes))
-        log_p, log_q = without(z_t, pairs.classes), without(z_s, pairs.classes)
-        # The class left out has log_p = log_q = 0: its term vanishes by the difference.
-        other_part = (log_p.exp() * (log_p - log_q)).sum(dim=1)
+        p, q = split(z_t, pairs.classes), split(z_s, pairs.classes)
+        target_part = event_kl(p.event, q.event)
+        # The class left out is 0 in both: its term vanishes by the difference.
+        other_part = (p.others.exp() * (p.others - q.others)).sum(dim=1)
         a, b = (pairs.expand(_column(w, student)) for w in (alpha, beta))
         return pairs.gather(a * target_part + b * other_part, student.shape[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
 
 from dlkd.losses.kl import check_pair
 from dlkd.losses.precision import frozen, full_precision, no_autocast
@@ -20,5 +21,5 @@ def mse_loss(
     """
     check_pair(student_logits, teacher_logits)
     with no_autocast(student_logits):
-        difference = full_precision(student_logits) - full_precision(frozen(teacher_logits))
-        return reduce(difference.square().mean(dim=1), reduction)
+        student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
+        return reduce(functional.mse_loss(student, teacher, reduction="none").mean(dim=1), reduction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,11 @@ def temperature_pair(temperature: Temperature, like: Tensor) -> Temperatures:
     """
     if isinstance(temperature, Temperatures):
         return Temperatures(_checked(temperature.teacher, like), _checked(temperature.student, like))
+    if isinstance(temperature, int | float):
+        if not 0 < temperature < math.inf:  # in Python: a look at a tensor would wait for the device
+            raise ValueError(f"expected every temperature to be positive and finite, but got [{temperature}]")
+        one = like.new_full((1, 1), temperature)
+        return Temperatures(one, one)
     t = torch.as_tensor(temperature, dtype=like.dtype, device=like.device).detach()
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != like.shape[0]):
         raise ValueError(f"expected temperature to be a float or of shape [{like.shape[0]}], but got {list(t.shape)}")
