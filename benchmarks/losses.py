@@ -63,8 +63,8 @@ def pairs(b: Batch) -> dict[str, tuple[Loss, Loss]]:
     """Ours and the textbook's."""
     ours: dict[str, Loss] = {
         "cross_entropy": lambda s, t, y: losses.cross_entropy(s, y).mean(),
-        "kd": lambda s, t, y: losses.kd_loss(s, t, 4.0),
-        "kd, a temperature for each sample": lambda s, t, y: losses.kd_loss(s, t, b.temperature),
+        "kd": lambda s, t, y: losses.kd_loss(s, t, temperature=4.0),
+        "kd, a temperature for each sample": lambda s, t, y: losses.kd_loss(s, t, temperature=b.temperature),
         "energy_kd": lambda s, t, y: losses.energy_kd_loss(s, t, low=b.low, high=b.high, t_easy=2.0, t_hard=6.0),
     }
     theirs: dict[str, Loss] = {
@@ -288,7 +288,9 @@ def main() -> None:
             agree(name, dict(zip(("ours", "textbook"), checked[name], strict=True)) | rest, small)
             contenders = dict(zip(("ours", "textbook"), made[name], strict=True)) | rest
             rows[name] = measure(name, contenders, b, options.seconds / len(SHAPES) / len(names))
-            print(shape, name, {w: f"{r:.2f}" for w, r in rows[name]["ratio"].items()}, rows[name]["rounds"], flush=True)
+            print(
+                shape, name, {w: f"{r:.2f}" for w, r in rows[name]["ratio"].items()}, rows[name]["rounds"], flush=True
+            )
         options.out.write_text(json.dumps(found, indent=2) + "\n")
     print(table(found))
 

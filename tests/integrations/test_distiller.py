@@ -189,7 +189,9 @@ def test_a_composition_of_ones_own(teacher, net, data):
     logits = net()(images).detach()
     kd = make_method("kd", LossOptions(temperature=3.0, ce_weight=0.0, kd_weight=1.0))
     said = teacher.eval()(images)
-    assert Distiller(teacher, kd)(images, logits, target) == pytest.approx(kd_loss(logits, said, 3.0).item())
+    assert Distiller(teacher, kd)(images, logits, target) == pytest.approx(
+        kd_loss(logits, said, temperature=3.0).item()
+    )
 
 
 @pytest.mark.parametrize("name", ["dkd", "dist", "r2kd", "energy", "dlkd+dkd+zscore"])

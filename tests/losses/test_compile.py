@@ -16,8 +16,8 @@ HARD = torch.randint(0, C, (B,), generator=G)
 SOFT = 0.4 * torch.nn.functional.one_hot(HARD, C) + 0.6 * torch.nn.functional.one_hot((HARD + 1) % C, C)
 LEVEL = torch.linspace(0, 1, B)
 LOSSES = {
-    "kd": lambda s, y: losses.kd_loss(s, TEACHER, 4.0),
-    "kd, a temperature for each sample": lambda s, y: losses.kd_loss(s, TEACHER, 1 + 5 * LEVEL),
+    "kd": lambda s, y: losses.kd_loss(s, TEACHER, temperature=4.0),
+    "kd, a temperature for each sample": lambda s, y: losses.kd_loss(s, TEACHER, temperature=1 + 5 * LEVEL),
     "dkd": lambda s, y: losses.dkd_loss(s, TEACHER, y),
     "nkd": lambda s, y: losses.nkd_loss(s, TEACHER, y),
     "mlkd": lambda s, y: losses.mlkd_loss(s, TEACHER),

@@ -84,7 +84,7 @@ def test_bad_values_of_a_pair(bad, where):
 def test_kd_loss_refuses_a_pair():
     t = torch.full((B, 1), 2.0)
     with pytest.raises(ValueError, match="pair"):
-        kd_loss(torch.zeros(B, C), torch.zeros(B, C), Temperatures(t, 2 * t))
+        kd_loss(torch.zeros(B, C), torch.zeros(B, C), temperature=Temperatures(t, 2 * t))
 
 
 @settings(deadline=None, max_examples=150)
@@ -105,7 +105,7 @@ def test_finite_value_and_gradient_for_extreme_logits(seed, t_teacher, t_student
     s.requires_grad_()
     pair = Temperatures(torch.full((1, 1), t_teacher), torch.full((3, 1), t_student))
     value = kl_divergence(s, z, pair)
-    loss = value.mean() + kd_loss(s, z, t_student) + cross_entropy(s, torch.tensor([0, 4, 2])).mean()
+    loss = value.mean() + kd_loss(s, z, temperature=t_student) + cross_entropy(s, torch.tensor([0, 4, 2])).mean()
     loss.backward()
     assert value.dtype == torch.float32 and value.isfinite().all() and loss.isfinite()
     assert s.grad.isfinite().all()
@@ -120,7 +120,11 @@ def test_order_of_classes_and_samples_is_nothing(seed, temperature, order):
     g = torch.Generator().manual_seed(seed)
     s, z = torch.randn(2, B, C, generator=g, dtype=torch.float64)
     t = torch.rand(B, generator=g, dtype=torch.float64) + temperature
-    whole = kd_loss(s, z, t, reduction="none")
-    torch.testing.assert_close(whole, kd_loss(s[:, order], z[:, order], t, reduction="none"), rtol=1e-9, atol=1e-12)
-    alone = torch.cat([kd_loss(s[i : i + 1], z[i : i + 1], t[i : i + 1], reduction="none") for i in range(B)])
+    whole = kd_loss(s, z, temperature=t, reduction="none")
+    torch.testing.assert_close(
+        whole, kd_loss(s[:, order], z[:, order], temperature=t, reduction="none"), rtol=1e-9, atol=1e-12
+    )
+    alone = torch.cat(
+        [kd_loss(s[i : i + 1], z[i : i + 1], temperature=t[i : i + 1], reduction="none") for i in range(B)]
+    )
     torch.testing.assert_close(whole, alone, rtol=1e-12, atol=0)

@@ -48,7 +48,7 @@ def test_equal_temperatures_are_kd_to_the_last_bit(level, dtype, temperature, ga
     if level == "rank":
         criterion.calibrate(torch.rand(200, generator=g))
     how = {"level": torch.rand(9, generator=g)} if level == "given" else {"probe_logits": p}
-    ours, plain = criterion(s, t, y, **how), kd_loss(s, t, temperature)
+    ours, plain = criterion(s, t, y, **how), kd_loss(s, t, temperature=temperature)
     assert ours.dtype == plain.dtype and torch.equal(ours, plain)
     assert torch.equal(torch.autograd.grad(ours, s)[0], torch.autograd.grad(plain, s)[0])
 
@@ -56,7 +56,7 @@ def test_equal_temperatures_are_kd_to_the_last_bit(level, dtype, temperature, ga
 def test_the_weighted_sum_is_kd_and_cross_entropy():
     s, t, p, y = logits()
     criterion = DLKDLoss(3.3, 3.3, level="batch", ce_weight=0.25, kd_weight=0.5)
-    expected = 0.25 * torch.nn.functional.cross_entropy(s, y) + 0.5 * kd_loss(s, t, 3.3)
+    expected = 0.25 * torch.nn.functional.cross_entropy(s, y) + 0.5 * kd_loss(s, t, temperature=3.3)
     torch.testing.assert_close(criterion(s, t, y, probe_logits=p), expected, rtol=1e-12, atol=0)
 
 
@@ -77,7 +77,7 @@ def test_harder_images_get_the_temperature_of_t_hard():
     s, t, _, y = logits()
     for level, temperature in ((0.0, 2.0), (0.5, 4.0), (1.0, 6.0)):
         got = DLKDLoss(ce_weight=0, kd_weight=1)(s, t, y, level=torch.full((8,), level))
-        torch.testing.assert_close(got, kd_loss(s, t, temperature), rtol=1e-12, atol=0)
+        torch.testing.assert_close(got, kd_loss(s, t, temperature=temperature), rtol=1e-12, atol=0)
 
 
 def test_uncalibrated_rank_warns_once_and_ranks_in_the_batch():
@@ -192,7 +192,7 @@ def test_images_without_labels_leave_the_label_term_out():
     s, t = torch.randn(2, 6, 4, generator=g)
     level = torch.linspace(0, 1, 6)
     found = DLKDLoss(ce_weight=0.7)(s, t, None, level=level)
-    torch.testing.assert_close(found, 0.9 * kd_loss(s, t, 2 + 4 * level))
+    torch.testing.assert_close(found, 0.9 * kd_loss(s, t, temperature=2 + 4 * level))
 
 
 def test_a_score_of_the_teacher_alone_needs_nothing_else():

@@ -57,7 +57,7 @@ def test_r2kd_and_the_mixture():
         r2kd_value_loss(STUDENT, TEACHER, probe_logits=PROBE, share=0.6, weight=2.0),
     )
     mixed = make_method("probemix", LossOptions(ce_weight=0.0, kd_weight=1.0, share=0.6)).parts(signals).total
-    torch.testing.assert_close(mixed, kd_loss(STUDENT, 0.6 * TEACHER + 0.4 * PROBE, 4.0))
+    torch.testing.assert_close(mixed, kd_loss(STUDENT, 0.6 * TEACHER + 0.4 * PROBE, temperature=4.0))
     with pytest.raises(ValueError, match="expected probe_logits"):
         make_method("r2kd").parts(signals._replace(probe_logits=None))
 
@@ -90,7 +90,8 @@ def test_learned_temperature_of_each_sample():
     torch.testing.assert_close(parts.temperature, start.double().expand(6))
     parts.total.backward()
     torch.testing.assert_close(
-        student.grad, torch.autograd.grad(kd_loss(s := STUDENT.clone().requires_grad_(), TEACHER, float(start)), s)[0]
+        student.grad,
+        torch.autograd.grad(kd_loss(s := STUDENT.clone().requires_grad_(), TEACHER, temperature=float(start)), s)[0],
     )
     # The reversed gradient climbs: a step against it raises the loss.
     with torch.no_grad():

@@ -164,12 +164,12 @@ def test_bad_values_are_one_line(name, option):
 def test_a_method_is_its_loss_function(name):
     """The composition and the public function of a method are one: w_ce·CE + w_kd·loss."""
     functions = {
-        "kd": lambda s, t, y: losses.kd_loss(s, t, 4.0),
-        "dlkd": lambda s, t, y: losses.kd_loss(s, t, 2 + 4 * LEVELS.double()),
+        "kd": lambda s, t, y: losses.kd_loss(s, t, temperature=4.0),
+        "dlkd": lambda s, t, y: losses.kd_loss(s, t, temperature=2 + 4 * LEVELS.double()),
         "ea": losses.ea_kd_loss,
-        "energy": lambda s, t, y: losses.kd_loss(s, t, torch.tensor([6.0, 6.0, 4.0, 4.0, 2.0, 2.0])),
+        "energy": lambda s, t, y: losses.kd_loss(s, t, temperature=torch.tensor([6.0, 6.0, 4.0, 4.0, 2.0, 2.0])),
         "r2kd": lambda s, t, y: losses.r2kd_value_loss(s, t, probe_logits=x.probe_logits, weight=1.0),
-        "probemix": lambda s, t, y: losses.kd_loss(s, 0.7 * t + 0.3 * x.probe_logits, 4.0),
+        "probemix": lambda s, t, y: losses.kd_loss(s, 0.7 * t + 0.3 * x.probe_logits, temperature=4.0),
     }
     if name in ("ce", "ls", "ctkd", "dlkd-robust", "fitnet", "at", "rkd"):
         pytest.skip("no such function")
@@ -192,7 +192,9 @@ def test_learned_temperature_climbs_against_the_student():
     method, x = make_method("ctkd"), signals()
     theta = method.temperature.theta
     assert method.parts(x).temperature[0].item() == pytest.approx(15.62, abs=0.01)
-    plain = 0.9 * losses.kd_loss(x.student_logits, x.teacher_logits, 1 + 20 * torch.sigmoid(torch.ones(6)).double())
+    plain = 0.9 * losses.kd_loss(
+        x.student_logits, x.teacher_logits, temperature=1 + 20 * torch.sigmoid(torch.ones(6)).double()
+    )
     torch.testing.assert_close(plain + method.label_weight * method.parts(x).label.mean(), method.parts(x).total)
     gradients = []
     for epoch in (0, 4, 9, 30):

@@ -89,7 +89,7 @@ def test_output_can_be_a_target():
         (w * logits).sum().backward()
         assert torch.equal(w.grad, logits)
     student = torch.randn_like(out.logits).requires_grad_()
-    kd_loss(student, out.logits, 2.0).backward()
+    kd_loss(student, out.logits, temperature=2.0).backward()
     assert student.grad.isfinite().all()
     out.logits.add_(1)  # a copy of its own, too
 

@@ -39,16 +39,19 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: T
 def kd_loss(
     student_logits: Tensor,
     teacher_logits: Tensor,
-    temperature: float | Tensor,
+    target: Tensor | None = None,
     *,
+    temperature: float | Tensor = 4.0,
     reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """T²·KL(softmax(z_t/T) || softmax(z_s/T)), summed over classes, averaged over samples.
 
-    The factor T² keeps the size of the gradient when T changes (Hinton et al. 2015, section 2).
-    Arguments and errors are those of :func:`kl_divergence`, but a pair of temperatures is refused: it has
+    T² is inside: it keeps the size of the gradient when T changes (Hinton et al. 2015, section 2). The labels are not
+    used. Other arguments and errors are those of :func:`kl_divergence`, but a pair of temperatures is refused: it has
     no one T². ``reduction="none"`` returns ``[B]``.
     """
+    if target is not None and not isinstance(target, Tensor):
+        raise ValueError(f"expected target to be a tensor of labels, but got {target!r}; did you mean temperature=?")
     if isinstance(temperature, Temperatures):
         raise ValueError("expected one temperature for teacher and student, but got a pair; use kl_divergence")
     if reduction not in ("mean", "none"):

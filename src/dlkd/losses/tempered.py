@@ -28,7 +28,7 @@ def lskd_loss(
     """KD on z-scores: T²·KL at T of :func:`z_score` of both. T² is inside; the labels are not used."""
     student = z_score(student_logits, eps=eps, unbiased=unbiased)
     teacher = z_score(frozen(teacher_logits), eps=eps, unbiased=unbiased)
-    return kd_loss(student, teacher, temperature, reduction=reduction)
+    return kd_loss(student, teacher, temperature=temperature, reduction=reduction)
 
 
 def wsld_loss(
@@ -119,7 +119,7 @@ def dtkd_divergence(
     """α·T_s·T_t·KL(T_t, T_s) + β·T²·KL(T) of each sample, ``[B]``, for given cooperative temperatures ``[B, 1]``."""
     square = (temperatures.student * temperatures.teacher).squeeze(1)
     own = square * kl_divergence(student_logits, teacher_logits, temperatures)
-    plain = kd_loss(student_logits, teacher_logits, temperature, reduction="none")
+    plain = kd_loss(student_logits, teacher_logits, temperature=temperature, reduction="none")
     return alpha * own + beta * plain
 
 
@@ -164,7 +164,7 @@ def energy_kd_loss(
     """
     e = energy(frozen(teacher_logits), energy_temperature)
     t = torch.where(e < low, t_easy, torch.where(e > high, t_hard, t_middle))
-    return kd_loss(student_logits, teacher_logits, t, reduction=reduction)
+    return kd_loss(student_logits, teacher_logits, temperature=t, reduction=reduction)
 
 
 def ea_kd_loss(
@@ -179,7 +179,9 @@ def ea_kd_loss(
 ) -> Tensor:
     """w·T²·KL(T) with :func:`entropy_weight`. T² is inside; labels not used."""
     weight = entropy_weight(student_logits, teacher_logits, entropy_temperature, bound=bound)
-    return reduce(weight * kd_loss(student_logits, teacher_logits, temperature, reduction="none"), reduction)
+    return reduce(
+        weight * kd_loss(student_logits, teacher_logits, temperature=temperature, reduction="none"), reduction
+    )
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature) -> Tensor:
