@@ -1,9 +1,12 @@
 """``dlkd methods``, its page, and every method once through the command line."""
 
+import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from dlkd.difficulty import ScoreName
 from dlkd.methods import METHODS, resolve_loss
 from dlkd.methods.registry import LossOptions
 
@@ -31,3 +34,17 @@ def test_what_does_not_go_together(dlkd):
 def test_every_method_trains_a_student(good, distill, tmp_path, name):
     good(*distill(tmp_path / "run", "--method", name, "--epochs", 2, "--views.mixing", "mixup", "--force"))
     assert (tmp_path / "run" / "student.safetensors").is_file()
+
+
+@pytest.mark.parametrize("score", get_args(ScoreName))
+def test_any_difficulty_can_drive_the_temperature(good, distill, tmp_path, score):
+    done = good(*distill(tmp_path / "run", "--loss.score", score, "--views.mixing", "mixup", "--force"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["method"]["score"] == score and len(results["by_level"]) == 10, done.out
+    # A score of the teacher alone asks no probe.
+    assert bool(results["teacher"]["probes"]) == (score in ("distance", "js"))
+
+
+def test_a_score_without_a_largest_value_is_ranked(dlkd, distill, tmp_path):
+    done = dlkd(*distill(tmp_path / "run", "--loss.score", "energy", "--loss.level", "absolute"))
+    assert done.status == 2 and "rank or batch" in done.err
