@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -62,6 +63,12 @@ def good(dlkd):
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def shown():
+    """The value of a figure in the table that ``dlkd evaluate`` printed."""
+    return lambda done, name: re.search(rf"│ {name} +│ (\S+)", done.out).group(1)
 
 
 @pytest.fixture(scope="session")

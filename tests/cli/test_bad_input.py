@@ -67,7 +67,7 @@ OPTIONS = [
     ("train", ("--optim.batch_size", 271), ("270", "271")),
     ("train", ("--optim.batch_size", 15, "--views.mixing", "mixup"), ("even", "15")),
     ("train", ("--views.mixing_alpha", 0), ("alpha", "positive")),
-    ("train", ("--views.augment", "resized_crop_flip"), ("--views.augment", "auto")),
+    ("train", ("--views.augment", "resized_crop_flip", "--views.pad", 2), ("--views.augment crop_flip", "--views.pad")),
     ("train", ("--data.name", "cifar100", "--data.root", "none", "--data.download", "false"), ("--data.root",)),
     ("train", ("--config", "cifar100/lit"), ("'cifar100/lit'", "did you mean 'cifar100/lite'")),
 ]

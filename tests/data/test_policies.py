@@ -1,10 +1,14 @@
 """Policies, jitter and erasing: pure functions of the view key, in memory and from files; weak and strong views."""
 
 import json
+import random
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision.transforms import AutoAugmentPolicy, v2
 
 from dlkd.data import (
     ArrayAugment,
@@ -31,6 +35,7 @@ SETTINGS = {
     "jitter": {"jitter": 0.4},
     "cutout": {"erase": "cutout", "erase_size": 0.5},
     "random_erasing": {"erase": "random_erasing", "erase_probability": 0.7},
+    "mean": {"erase": "cutout", "erase_fill": "mean"},
     "resized": {"augment": "resized_crop_flip"},
 }
 
@@ -48,6 +53,11 @@ def alone(family, position, view):
     return family.batch(np.array([position]), np.array([view])).images[0]
 
 
+def states():
+    kind, keys, *rest = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), (kind, keys.tobytes(), *rest)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("source", ["memory", "files"])
 def test_same_key_same_pixels(name, source, one_class_each, photos, digits):
@@ -58,14 +68,13 @@ def test_same_key_same_pixels(name, source, one_class_each, photos, digits):
         family = view_family(options, digits._replace(name="folder", train=photos), 5, 16)
     positions = np.array([3, 0, 5, 3])
     views = np.array([0, 0, 2, 1])
-    state = torch.get_rng_state()
+    before = states()
     images = family.batch(positions, views).images
-    assert torch.equal(torch.get_rng_state(), state)
+    assert states() == before
     assert images.dtype == torch.float32 and images.min() >= 0 and images.max() <= 1
     for k in range(4):
         assert torch.equal(images[k], alone(family, positions[k], views[k]))
     assert not torch.equal(images[0], images[3])
-    assert len({family.hash, view_family(ViewOptions(), digits._replace(train=family.samples), 5, 16).hash}) == 2
 
 
 @pytest.mark.parametrize("name", [*POLICIES, "jitter"])
@@ -85,12 +94,41 @@ def test_grey_images_stay_grey(digits):
         family = view_family(ViewOptions(policy=policy, jitter=0.5), digits, 0, 0)
         images = family.batch(np.arange(20), np.arange(20) % 3).images
         assert images.shape == (20, 1, 8, 8) and images.std() > 0.1
-    # All three channels of what a policy makes of a grey image are the same: the first is the whole truth.
-    each = colour_only(Colour("trivialaugment", jitter=0.5))
-    grey = ArrayAugment(CropFlip(0, False), each)(
-        torch.randint(0, 256, (30, 1, 9, 9), dtype=torch.uint8), 1, *2 * [np.arange(30)]
+        # All three channels of what a policy makes of a grey image are the same: the first is the whole truth.
+        augment = ArrayAugment(CropFlip(0, False), colour_only(Colour(policy, jitter=0.5)))
+        pixels = torch.randint(0, 256, (30, 1, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        grey, three = (augment(x, 1, *2 * [np.arange(30)]) for x in (pixels, pixels.repeat(1, 3, 1, 1)))
+        assert grey.shape == (30, 1, 9, 9) and grey.dtype == torch.uint8 and not torch.equal(grey, pixels)
+        assert torch.equal(three, grey.repeat(1, 3, 1, 1))
+
+
+TORCHVISION = {
+    "randaugment": (v2.RandAugment(3, 12), v2.RandAugment(3, 12)),
+    "trivialaugment": (v2.TrivialAugmentWide(), v2.TrivialAugmentWide()),
+    "autoaugment": (v2.AutoAugment(AutoAugmentPolicy.CIFAR10), v2.AutoAugment(AutoAugmentPolicy.IMAGENET)),
+    "augmix": (v2.AugMix(), v2.AugMix()),
+    "jitter": (v2.ColorJitter(0.4, 0.4, 0.4, 0.1), v2.ColorJitter(0.4, 0.4, 0.4, 0.1)),
+}
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_policy_is_torchvisions_own_under_the_key(name, one_class_each, photos, digits):
+    options = ViewOptions(
+        "none",
+        **SETTINGS[name],
+        **({"policy_ops": 3, "policy_magnitude": 12} if name == "randaugment" else {}),
     )
-    assert grey.shape == (30, 1, 9, 9) and grey.dtype == torch.uint8
+    memory = in_memory(one_class_each, options, digits)
+    files = view_family(options, digits._replace(name="folder", train=photos), 5, 16)
+    shown = v2.Compose([v2.Resize(18, antialias=True), v2.CenterCrop(16)])
+    for k in range(9):
+        image = Image.fromarray(memory.samples.pixels.array[k].permute(1, 2, 0).numpy())
+        plain = (image, shown(photos.pixels.load(k)))
+        for family, policy, given in zip((memory, files), TORCHVISION[name], plain, strict=True):
+            with torch.random.fork_rng():
+                torch.manual_seed(int(view_key(5, k, 4, Stream.TRANSFORM)))
+                expected = torch.from_numpy(np.array(policy(given))).permute(2, 0, 1)
+            assert torch.equal((alone(family, k, 4) * 255).round().to(torch.uint8), expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -105,6 +143,7 @@ def test_workers_change_nothing(workers, one_class_each, digits):
     halves = [[Steps(steps.family, 4, rank, 2, steps.strong)[k] for rank in (0, 1)] for k in range(5)]
     for both, whole in zip(halves, here, strict=True):
         assert torch.equal(torch.cat([b.strong for b in both]), whole.strong)
+        assert torch.equal(torch.cat([b.images for b in both]), whole.images)
 
 
 def cutout_by_hand(image, size, seed, sample, view):
@@ -140,6 +179,23 @@ def test_random_erasing_has_its_areas_and_probability():
     assert torch.equal(rows * columns, (found == 0).sum(dim=(1, 2, 3))[erased])  # one box each
     ratio = (rows / columns).log()
     assert ratio.mean().abs() < 0.05 and ratio.abs().max() < np.log(3.3) + 0.4
+    # The log of the ratio is uniform, so its standard deviation is ln 3.3 / √3.
+    assert ratio.std().item() == pytest.approx(np.log(3.3) / 3**0.5, rel=0.08)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_the_box_may_have_the_mean_colour(dtype):
+    numbers = np.random.default_rng(2).integers(1, 256, (20, 3, 9, 7))
+    images = (
+        torch.from_numpy(numbers).to(torch.uint8) if dtype == torch.uint8 else torch.from_numpy(numbers / 255).float()
+    )
+    ids, views = np.arange(20), np.arange(20) % 4
+    box = Erase("cutout", 0.5)(images, 11, ids, views) == 0
+    found = Erase("cutout", 0.5, fill="mean")(images, 11, ids, views)
+    assert found.dtype == dtype and torch.equal(found[~box], images[~box])
+    means = numbers.mean(axis=(2, 3), keepdims=True)
+    expected = torch.from_numpy(means.round() if dtype == torch.uint8 else means / 255).expand(images.shape)
+    torch.testing.assert_close(found[box].double(), expected[box], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("mixing", ["none", "mixup", "cutmix"])
@@ -150,6 +206,7 @@ def test_both_views_have_one_target_and_other_pixels(mixing, one_class_each, dig
     batch = Steps(weak, 6, strong=strong)[1]
     seen = strong.batch(batch.positions.numpy(), batch.views.numpy())
     assert torch.equal(batch.target, seen.target) and torch.equal(batch.strong, seen.images)
+    assert batch.target.is_floating_point() == (mixing != "none")
     assert not torch.equal(batch.strong, batch.images)
     shown = batch.strong_view()
     assert torch.equal(shown.images, batch.strong) and shown.strong is None and torch.equal(shown.target, batch.target)
@@ -165,29 +222,18 @@ def test_both_views_have_one_target_and_other_pixels(mixing, one_class_each, dig
 
 def test_strong_views_must_be_of_the_same_pairs(one_class_each):
     weak = ViewFamily(one_class_each(8), CropFlip(1), Mixing("mixup"), 1)
-    with pytest.raises(ValueError, match="the same samples, mixing and seed"):
-        Steps(weak, 4, strong=ViewFamily(weak.samples, weak.augment, Mixing("mixup"), 2, strong=True))
-
-
-def test_families_of_before_keep_their_names(digits):
-    """What is stored for a family without the new choices is still found."""
-    family = view_family(ViewOptions(mixing="mixup"), digits, 7, 0)
-    expected = {
-        "samples": digits.train.digest(),
-        "augment": {"kind": "crop_flip", "pad": 1, "flip": False},
-        "mixing": {"kind": "mixup", "alpha": 1.0},
-        "seed": 7,
-    }
-    assert json.dumps(family.content, sort_keys=True) == json.dumps(expected, sort_keys=True)
-
-
-def test_what_has_no_effect_is_not_in_the_name(digits):
-    def name(**changes):
-        return view_family(ViewOptions(**changes), digits, 0, 0).hash
-
-    assert name(policy="trivialaugment", policy_magnitude=3) == name(policy="trivialaugment")
-    assert name(policy="randaugment", policy_magnitude=3) != name(policy="randaugment")
-    assert name(erase_size=0.5) == name()
+    for samples, mixing, seed in (
+        (weak.samples, Mixing("mixup"), 2),
+        (weak.samples, Mixing("mixup", 0.5), 1),
+        (weak.samples, Mixing("cutmix"), 1),
+        (one_class_each(8, seed=1), Mixing("mixup"), 1),
+        (one_class_each(9).take(np.arange(1, 9)), Mixing("mixup"), 1),
+    ):
+        with pytest.raises(ValueError, match="the same samples, mixing and seed"):
+            Steps(weak, 4, strong=ViewFamily(samples, weak.augment, mixing, seed, strong=True))
+    assert (
+        Steps(weak, 4, strong=ViewFamily(weak.samples, CropFlip(2), weak.mixing, 1, strong=True))[0].strong is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,6 +246,7 @@ def test_what_has_no_effect_is_not_in_the_name(digits):
         {"erase": "cutoff"},
         {"erase": "cutout", "erase_size": 0.0},
         {"erase": "random_erasing", "erase_probability": 1.1},
+        {"erase": "cutout", "erase_fill": "noise"},
     ],
 )
 def test_bad_values(changes):
@@ -207,7 +254,59 @@ def test_bad_values(changes):
         ViewOptions(**changes).check()
 
 
-def test_through_the_command_line(tmp_path, good, train):
-    for k, options in enumerate((("--views.policy", "trivialaugment"), ("--views.erase", "cutout"))):
-        good(*train(tmp_path / str(k), *options))
-        assert options[1] in (tmp_path / str(k) / "run.json").read_text()
+UNUSED = [
+    ({"pad": 2}, "none", "augment crop_flip with --views.pad, but got none"),
+    ({"pad": 2}, "resized_crop_flip", "augment crop_flip with --views.pad, but got resized_crop_flip"),
+    ({"flip": True}, "none", "augment crop_flip or resized_crop_flip with --views.flip, but got none"),
+    ({"scale": 0.5}, "auto", "augment resized_crop_flip with --views.scale, but got crop_flip"),
+    (
+        {"policy": "augmix", "policy_ops": 3, "strong": "none"},
+        "auto",
+        "--views.strong randaugment with --views.policy_ops",
+    ),
+    ({"policy_magnitude": 3, "strong": "augmix"}, "auto", "randaugment with --views.policy_magnitude, but got none"),
+    (
+        {"erase": "random_erasing", "erase_size": 0.5},
+        "auto",
+        "erase cutout with --views.erase_size, but got random_eras",
+    ),
+    ({"erase_probability": 0.5}, "auto", "cutout or random_erasing with --views.erase_probability, but got none"),
+    ({"erase_fill": "mean"}, "auto", "cutout or random_erasing with --views.erase_fill, but got none"),
+    ({"mixing_alpha": 0.4}, "auto", "mixing mixup or cutmix with --views.mixing_alpha, but got none"),
+]
+
+
+@pytest.mark.parametrize(("changes", "augment", "words"), UNUSED)
+def test_a_setting_without_effect_is_refused(changes, augment, words, digits):
+    with pytest.raises(UserError) as error:
+        view_family(ViewOptions(augment, **changes), digits, 0, 0)
+    said = str(error.value)
+    assert words in said and "\n" not in said and said.endswith("out")
+
+
+def test_a_setting_with_effect_is_not_refused(digits):
+    for changes in (
+        {"augment": "none", "flip": False},
+        {"policy_ops": 3, "strong": "randaugment"},
+        {"policy": "randaugment", "policy_magnitude": 3, "strong": "none"},
+        {"policy_ops": 3},  # a method of two views may still want it
+        {"erase": "random_erasing", "erase_fill": "mean", "erase_probability": 0.5},
+        {"augment": "resized_crop_flip", "scale": 0.5, "flip": True},
+    ):
+        view_family(ViewOptions(**changes), digits, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"policy": "trivialaugment"}, {"erase": "cutout", "erase_fill": "mean"}, {"strong": "augmix"}]
+)
+def test_through_the_command_line(changes, tmp_path, good, train, digits):
+    options = [word for name, value in changes.items() for word in (f"--views.{name}", value)]
+    good(*train(tmp_path, *options, "--data.held_out", 0))
+    told = json.loads((tmp_path / "run.json").read_text())
+    data = load_data(DataOptions(per_class=30, held_out=0.0))
+    plain = view_family(ViewOptions(), data, 0, 0)
+    assert told["data"]["views"] == view_family(ViewOptions(**changes), data, 0, 0).hash
+    assert (told["data"]["views"] == plain.hash) == ("strong" in changes)
+    good(*train(tmp_path / "plain", "--data.held_out", 0))
+    now, then = (load_file(folder / "student.safetensors") for folder in (tmp_path, tmp_path / "plain"))
+    assert any(not torch.equal(now[name], then[name]) for name in then)

@@ -18,7 +18,7 @@ CIFAR = {"cifar10": ("cifar-10-batches-py", 50_000, 10), "cifar100": ("cifar-100
 
 
 def test_digits():
-    train, test = digits()
+    train, test, _ = digits()
     pixels = train.pixels.array
     assert test is None and pixels.shape == (1797, 1, 8, 8) and (pixels.min(), pixels.max()) == (0, 255)
     assert np.array_equal(np.round(pixels[:, 0].numpy() / 255 * 16), load_digits().images)
@@ -36,7 +36,7 @@ def test_cifar_in_the_official_layout(name):
     root = next((r for r in roots if (r / base).is_dir()), None)
     if root is None:
         pytest.skip(f"no {base} in DLKD_DATA")
-    train, test = cifar(name, root, download=False)
+    train, test, _ = cifar(name, root, download=False)
     files = ["train"] if name == "cifar100" else [f"data_batch_{k}" for k in range(1, 6)]
     official = [pickle.loads((root / base / f).read_bytes(), encoding="bytes") for f in files]
     data = np.concatenate([part[b"data"] for part in official])
@@ -94,7 +94,7 @@ def named(samples):
 
 
 def test_flat_folder(tmp_path):
-    train, test = folder(fill(tmp_path, "b/2.png", "a/1.jpg", "b/1.PNG", "a/deep/er/0.bmp"))
+    train, test, _ = folder(fill(tmp_path, "b/2.png", "a/1.jpg", "b/1.PNG", "a/deep/er/0.bmp"))
     assert test is None and train.class_names == ("a", "b") and train.ids.tolist() == [0, 1, 2, 3]
     assert named(train) == [("a/1.jpg", 0), ("a/deep/er/0.bmp", 0), ("b/1.PNG", 1), ("b/2.png", 1)]
     assert train.pixels.load(3).size == (5, 4)
@@ -105,7 +105,7 @@ def test_flat_folder(tmp_path):
 )
 def test_folder_with_test_images(tmp_path, first, second):
     root = fill(tmp_path, *(f"{part}/{c}/1.png" for part in (first, second) for c in "ba"), f"{second}/b/2.png")
-    train, test = folder(root)
+    train, test, _ = folder(root)
     assert named(train) == [("a/1.png", 0), ("b/1.png", 1)]
     assert named(test) == [("a/1.png", 0), ("b/1.png", 1), ("b/2.png", 1)] and test.class_names == train.class_names
 
@@ -131,7 +131,7 @@ def test_what_is_no_image_of_a_class_is_left_out(tmp_path):
 
 def test_odd_names(tmp_path):
     names = ["größe 'x' #%&/1 [a]*.png", "-b/\n.png", os.fsdecode(b"\xff/\xfe.png"), "日本/$HOME ~.png"]
-    train, _ = folder(fill(tmp_path, *names))
+    train, *_ = folder(fill(tmp_path, *names))
     assert sorted(name for name, _ in named(train)) == sorted(names) and len(train.class_names) == 4
     assert {train.pixels.load(k).getpixel((0, 0))[0] for k in range(4)} == {0, 1, 2, 3} and train.digest()
 
@@ -176,7 +176,7 @@ def saved(path, **arrays):
 
 
 def test_npz(tmp_path):
-    train, test = npz(saved(tmp_path, **GOOD))
+    train, test, _ = npz(saved(tmp_path, **GOOD))
     assert (
         np.array_equal(train.pixels.array.numpy(), IMAGES.transpose(0, 3, 1, 2)) and train.pixels.array.is_contiguous()
     )
@@ -187,7 +187,7 @@ def test_npz(tmp_path):
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, ">i8"])
 def test_npz_in_the_layout_of_medmnist(tmp_path, kind):
     grey = {"train_images": IMAGES[..., 0], "train_labels": LABELS[:, None].astype(kind)}
-    train, test = npz(saved(tmp_path, **grey, val_images=IMAGES, class_names=np.array(["ä", "b", "c", "d"])))
+    train, test, _ = npz(saved(tmp_path, **grey, val_images=IMAGES, class_names=np.array(["ä", "b", "c", "d"])))
     assert test is None and train.pixels.array.shape == (6, 1, 5, 4) and train.class_names == ("ä", "b", "c", "d")
     assert train.labels.tolist() == LABELS.tolist() and train.labels.dtype == torch.int64
 

@@ -110,7 +110,7 @@ def test_test_images_are_no_training_images(tmp_path):
     [
         ({"labelled": 1.5}, r"--data.labelled to be in \[0, 1\]"),
         ({"labelled": float("nan")}, "--data.labelled"),
-        ({"unlabelled": "x", "name": "digits"}, "--data.name folder with --data.unlabelled, but got digits"),
+        ({"unlabelled": "x", "name": "digits"}, "images in folders with --data.unlabelled, but got digits"),
     ],
 )
 def test_options_that_make_no_sense(changes, message):

@@ -7,16 +7,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 
 from dlkd.evaluate import (
     accuracy,
     agreement,
+    balanced_accuracy,
     brier_score,
     by_level,
     expected_calibration_error,
     figures,
+    kl_to_teacher,
     reliability,
 )
+from dlkd.evaluate.figures import NAMES
 
 
 def random(seed, n, classes, spread=2.0):
@@ -53,7 +57,11 @@ def test_against_numpy(seed, n, classes, spread):
     }
     if classes > 5:
         expected["top5_accuracy"] = 100 * np.mean([c in np.argsort(row)[-5:] for row, c in zip(z, y, strict=True)])
-    assert figures(logits, labels) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    found = figures(logits, labels)
+    assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert (
+        found.keys() - expected.keys() == {"balanced_accuracy", "aurc", "excess_aurc"} and found.keys() <= NAMES.keys()
+    )
 
 
 def test_closed_forms():
@@ -94,6 +102,47 @@ def test_half_precision_logits_are_judged_in_double():
 
 def test_top5_where_it_says_something():
     assert "top5_accuracy" not in figures(*random(0, 10, 5)) and "top5_accuracy" in figures(*random(0, 10, 6))
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(2, 12))
+def test_balanced_accuracy_against_scikit_learn(seed, n, classes):
+    logits, labels = random(seed, n, classes)
+    expected = 100 * balanced_accuracy_score(labels.numpy(), logits.numpy().argmax(axis=1))
+    assert balanced_accuracy(logits, labels) == pytest.approx(expected)
+
+
+def test_a_class_without_images_does_not_count():
+    """torchmetrics counts it as 0 as soon as it is named."""
+    logits, labels = torch.eye(3)[[0, 0, 1]], torch.tensor([0, 0, 0])
+    assert balanced_accuracy(logits, labels) == pytest.approx(100 * 2 / 3)
+    assert balanced_accuracy(torch.eye(3)[[0, 0, 0, 0]], torch.tensor([0, 0, 0, 2])) == 50
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_torchmetrics_agrees_where_it_means_the_same(seed):
+    """Every class has images, and no confidence is at the edge of a bin."""
+    metrics = pytest.importorskip("torchmetrics.functional.classification")
+    (logits, _), labels = random(seed, 400, 7), torch.arange(400) % 7
+    macro = metrics.multiclass_accuracy(logits.double(), labels, 7, average="macro").item()
+    ece = metrics.multiclass_calibration_error(torch.softmax(logits.double(), 1), labels, 7, n_bins=15).item()
+    top3 = metrics.multiclass_accuracy(logits, labels, 7, average="micro", top_k=3).item()
+    found = figures(logits, labels)
+    assert found["balanced_accuracy"] == pytest.approx(100 * macro, rel=1e-6)
+    assert found["ece"] == pytest.approx(100 * ece, rel=1e-6)
+    assert accuracy(logits, labels, k=3) == pytest.approx(100 * top3, rel=1e-6)
+
+
+def test_kl_to_teacher():
+    a, b = torch.tensor([[3.0, 1.0]]).log(), torch.tensor([[1.0, 1.0]]).log()
+    assert kl_to_teacher(a, a) == pytest.approx(0, abs=1e-12)
+    # KL(½, ½ || ¾, ¼) = ½·ln(2/3) + ½·ln 2, and the other way round.
+    assert kl_to_teacher(a, b) == pytest.approx(0.5 * np.log(4 / 3), rel=1e-6)
+    assert kl_to_teacher(b, a) == pytest.approx(0.75 * np.log(1.5) + 0.25 * np.log(0.5), rel=1e-6)
+    (student, _), (teacher, _) = random(0, 50, 6), random(1, 50, 6)
+    p, q = softmax(teacher), softmax(student)
+    assert kl_to_teacher(student, teacher) == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-9)
 
 
 def test_agreement():

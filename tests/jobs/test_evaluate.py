@@ -17,31 +17,31 @@ def figures_of(run, split="test"):
 
 
 @pytest.mark.parametrize("split", ["test", "held_out"])
-def test_figures_are_those_of_the_run(tmp_path, good, teacher, split):
+def test_figures_are_those_of_the_run(tmp_path, good, teacher, split, shown):
     out = tmp_path / "figures.json"
     done = good("evaluate", "--weights", teacher, "--split", split, "--out", out)
     found = json.loads(out.read_text())
     expected = figures_of(teacher, split)
     assert {k: found[k] for k in expected} == expected and found["split"] == split
     assert f"note: images and labels are those of {teacher / 'config.yaml'}" in done.out
-    assert f"accuracy: {expected['accuracy']:.4g}\n" in done.out and f"images: {found['images']}\n" in done.out
+    assert shown(done, "accuracy, %") == f"{expected['accuracy']:.4g}" and shown(done, "images") == str(found["images"])
 
 
-def test_any_data_option_means_all_of_them(good, teacher):
+def test_any_data_option_means_all_of_them(good, teacher, shown):
     """300 images of each class are named by nobody: then the defaults count."""
     done = good("evaluate", "--weights", teacher, "--split", "train", "--data.held_out", 0.2)
     everything = load_data(DataOptions(held_out=0.2))
-    assert "note:" not in done.out and f"images: {len(everything.train)}\n" in done.out
+    assert "note:" not in done.out and shown(done, "images") == str(len(everything.train))
     done = good("evaluate", "--weights", teacher, "--split", "train")
-    assert "images: 270\n" in done.out
+    assert shown(done, "images") == "270"
 
 
-def test_weights_file_alone(good, teacher, tmp_path):
+def test_weights_file_alone(good, teacher, tmp_path, shown):
     done = good("evaluate", "--weights", teacher / "student.safetensors", "--data.per_class", 30)
-    assert f"accuracy: {figures_of(teacher)['accuracy']:.4g}\n" in done.out
+    assert shown(done, "accuracy, %") == f"{figures_of(teacher)['accuracy']:.4g}"
     shutil.copy(teacher / "student.safetensors", tmp_path / "strange.safetensors")
     done = good("evaluate", "--weights", tmp_path / "strange.safetensors", "--name", "resnet8x0.5")
-    assert f"accuracy: {figures_of(teacher)['accuracy']:.4g}\n" in done.out
+    assert shown(done, "accuracy, %") == f"{figures_of(teacher)['accuracy']:.4g}"
 
 
 def test_an_independent_loop_agrees(teacher):

@@ -238,16 +238,16 @@ def test_folding(tmp_path, good, distill, weights, more):
         torch.testing.assert_close(weights(tmp_path / "folded")[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_timm_student(tmp_path, good, distill, weights):
+def test_timm_student(tmp_path, good, distill, weights, shown):
     pytest.importorskip("timm")
     good(*distill(tmp_path / "run", "--student.name", "timm:test_resnet", "--student.resolution", 32))
     assert read(tmp_path / "run", "student.json")["model"] == "timm:test_resnet"
     assert read(tmp_path / "run", "student.json")["input"]["resolution"] == 32
     done = good("evaluate", "--weights", tmp_path / "run")
-    assert f"accuracy: {read(tmp_path / 'run')['test']['accuracy']:.4g}" in done.out
+    assert shown(done, "accuracy, %") == f"{read(tmp_path / 'run')['test']['accuracy']:.4g}"
 
 
-def test_factory_student(tmp_path, good, dlkd, distill, monkeypatch):
+def test_factory_student(tmp_path, good, dlkd, distill, monkeypatch, shown):
     (tmp_path / "my_models.py").write_text(
         "from torch import nn\ndef make(num_classes, channels):\n"
         "    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Flatten(), nn.Linear(144, num_classes))\n"
@@ -259,7 +259,7 @@ def test_factory_student(tmp_path, good, dlkd, distill, monkeypatch):
     refused = dlkd("evaluate", "--weights", tmp_path / "run")
     assert refused.status == 2 and "--name my_models:make" in refused.err and "--teacher" not in refused.err
     done = good("evaluate", "--weights", tmp_path / "run", "--name", "my_models:make")
-    assert f"accuracy: {read(tmp_path / 'run')['test']['accuracy']:.4g}" in done.out
+    assert shown(done, "accuracy, %") == f"{read(tmp_path / 'run')['test']['accuracy']:.4g}"
 
 
 def folder_options(photos, *more):
@@ -269,7 +269,7 @@ def folder_options(photos, *more):
     )
 
 
-def test_image_folder(tmp_path, good, photos, same, table):
+def test_image_folder(tmp_path, good, photos, same, table, shown):
     own = ("--model.name", "resnet8x0.5", "--epochs", 8, "--data.image_size", 24)
     good("train", "--out", tmp_path / "teacher", *own, *folder_options(photos, "--data.workers", 2))
     assert read(tmp_path / "teacher", "student.json")["card"]["image_size"] == 24
@@ -284,7 +284,8 @@ def test_image_folder(tmp_path, good, photos, same, table):
     rows = table(tmp_path / "two" / "metrics.csv")
     assert all(row["samples"] == 24 and 0 <= row["data_wait"] <= 1 for row in rows)
     done = good("evaluate", "--weights", tmp_path / "two")
-    assert f"accuracy: {read(tmp_path / 'two')['test']['accuracy']:.4g}" in done.out and "images: 8" in done.out
+    assert shown(done, "accuracy, %") == f"{read(tmp_path / 'two')['test']['accuracy']:.4g}"
+    assert shown(done, "images") == "8"
     classes = read(tmp_path / "two", "student.json")["class_names"]
     assert classes == ["one", "zero"] and "top5_accuracy" not in read(tmp_path / "two")["test"]
 

@@ -60,7 +60,7 @@ def test_training_needs_labels(tmp_path, dlkd, train):
     refused(dlkd(*train(tmp_path / "new", "--data.labelled", 0.5)), "have no label", "dlkd distill")
 
 
-def test_more_images_from_a_folder(tmp_path, good, dlkd, distill, photos, table):
+def test_more_images_from_a_folder(tmp_path, good, dlkd, distill, photos, table, shown):
     (tmp_path / "more" / "deep").mkdir(parents=True)
     for k, path in enumerate(sorted(photos.rglob("*.png"))[::4]):
         Image.open(path).rotate(15).save(tmp_path / "more" / "deep" / f"{k}.png")
@@ -88,7 +88,7 @@ def test_more_images_from_a_folder(tmp_path, good, dlkd, distill, photos, table)
     assert (card["teacher"]["seen"], card["teacher"]["labels"], card["data"]["unlabelled"]) == ("kept", "given", 10)
     shutil.move(tmp_path / "more", tmp_path / "elsewhere")
     scored = good("evaluate", "--weights", tmp_path / "s", "--split", "train", "--device", "cpu")
-    assert f"images: {32 - held_out}" in scored.out
+    assert shown(scored, "images") == str(32 - held_out)
     moved = (
         *files,
         "--data.unlabelled",

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dlkd.models import CIFAR_MODELS, cifar_resnet
+from dlkd.models import cifar_resnet
+from dlkd.models.cifar import CIFAR_RESNETS
 
 # Parameters with 100 classes, in thousands: RepDistiller's models, whose shortcuts are 1×1 convolutions too.
 KNOWN = {"resnet20": 278_324, "resnet56": 861_620, "resnet8x4": 1_233_540, "resnet32x4": 7_433_860}
@@ -14,7 +15,7 @@ def test_parameter_count(name, parameters):
     assert sum(p.numel() for p in cifar_resnet(name, 100).parameters()) == parameters
 
 
-@pytest.mark.parametrize("name", CIFAR_MODELS)
+@pytest.mark.parametrize("name", CIFAR_RESNETS)
 def test_logits_shape(name):
     assert cifar_resnet(name, 7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 

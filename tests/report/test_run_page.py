@@ -115,18 +115,20 @@ def test_what_the_teacher_has_seen(seen, held_out, words):
 
 
 @pytest.mark.parametrize(
-    ("labels", "remark", "oracle"),
+    ("labels", "noise", "words"),
     [
-        ("clean", "40 of 100 training labels were made wrong on purpose", True),
-        ("clean", "nothing of note", False),
-        ("given", "40 of 100 training labels were made wrong on purpose", False),
+        ("clean", {"kind": "symmetric"}, "The teacher was trained on the true labels: it is an oracle, and proves"),
+        ("given", {"kind": "human"}, "The teacher was trained on the same noisy labels."),
+        ("unknown", {"kind": "pair"}, "nobody said: it would be an oracle."),
+        ("clean", None, ""),
     ],
 )
-def test_an_oracle_is_called_one(labels, remark, oracle):
+def test_an_oracle_is_called_one(labels, noise, words):
     taught = copy.deepcopy(PLAIN)
     taught["teacher"]["labels"] = labels
-    said = sentences(page(taught, remarks=[remark], **FEW))
-    assert any("oracle" in line for line in said) == oracle and said[-1] == remark
+    said = sentences(page(taught, remarks=["nothing of note"], noise=noise, **FEW))
+    assert said[-1] == "nothing of note" and len(said) == (4 if noise else 3)
+    assert words in said[2] and any("oracle" in line for line in said) == (noise is not None and labels != "given")
 
 
 def test_nothing_from_outside_is_markup():

@@ -6,7 +6,16 @@ from dlkd.data.erase import Erase
 from dlkd.data.family import Batch, ViewFamily
 from dlkd.data.loader import Steps, plain_batches
 from dlkd.data.mixing import Mixing
-from dlkd.data.noise import NoisyLabels, symmetric_noise
+from dlkd.data.noise import (
+    LabelNoise,
+    NoiseReport,
+    NoisyLabels,
+    instance_noise,
+    matrix_noise,
+    pair_noise,
+    superclass_noise,
+    symmetric_noise,
+)
 from dlkd.data.options import DataOptions, DataSet, ViewOptions, load_data, strong_family, view_family
 from dlkd.data.samples import ArrayPixels, FilePixels, Samples, stratified_split
 from dlkd.data.view_key import Stream, epoch_order, view_key
@@ -22,7 +31,9 @@ __all__ = [
     "Erase",
     "FilePixels",
     "ImageTransform",
+    "LabelNoise",
     "Mixing",
+    "NoiseReport",
     "NoisyLabels",
     "Samples",
     "Steps",
@@ -31,11 +42,15 @@ __all__ = [
     "ViewOptions",
     "centre_crop",
     "epoch_order",
+    "instance_noise",
     "load_data",
+    "matrix_noise",
+    "pair_noise",
     "plain_batches",
     "resized_crop_flip",
     "stratified_split",
     "strong_family",
+    "superclass_noise",
     "symmetric_noise",
     "view_family",
     "view_key",

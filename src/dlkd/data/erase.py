@@ -14,12 +14,13 @@ from dlkd.data.view_key import Stream, draw_integer, draw_uniform
 from dlkd.errors import UserError
 
 EraseKind = Literal["none", "cutout", "random_erasing"]
+EraseFill = Literal["zero", "mean"]
 _AREA, _RATIO = (0.02, 1 / 3), 3.3
 
 
 @dataclass(frozen=True)
 class Erase:
-    """Set a box to 0, the darkest value.
+    """Fill a box with one colour.
 
     - ``cutout``: a square of ``size`` times the shorter side, its centre anywhere in the image, cut at the edge
       (DeVries and Taylor 2017; a quarter of 32 pixels is the usual 8).
@@ -30,15 +31,19 @@ class Erase:
         kind: see above.
         size: of the square, as a share of the shorter side.
         probability: of a view to lose anything.
+        fill: ``zero``, the darkest value, or the ``mean`` of each channel of the image itself.
     """
 
     kind: EraseKind = "cutout"
     size: float = 0.25
     probability: float = 1.0
+    fill: EraseFill = "zero"
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(EraseKind):
             raise UserError(f"expected erase to be one of {', '.join(get_args(EraseKind))}, but got {self.kind!r}")
+        if self.fill not in get_args(EraseFill):
+            raise UserError(f"expected the fill of erasing to be zero or mean, but got {self.fill!r}")
         if not 0 < self.size <= 1 or not 0 <= self.probability <= 1:
             raise UserError(
                 f"expected the size and the probability of erasing to be shares, but got {self.size} and "
@@ -46,7 +51,7 @@ class Erase:
             )
 
     def __call__(self, images: Tensor, seed: int, ids: Indices, views: Indices) -> Tensor:
-        """``images`` ``[B, channels, H, W]`` of any type, each with its box set to 0."""
+        """``images`` ``[B, channels, H, W]`` of any type, each with its box filled."""
         height, width = images.shape[-2:]
         if self.kind == "none":
             return images
@@ -67,11 +72,21 @@ class Erase:
             columns = _span(free_columns.astype(np.int64), wide, width)
         erased = draw_uniform(seed, ids, views, Stream.ERASE) < self.probability
         box = torch.from_numpy(rows[:, :, None] & columns[:, None, :] & erased[:, None, None]).to(images.device)
-        return images.masked_fill(box[:, None], 0)
+        if self.fill == "zero":
+            return images.masked_fill(box[:, None], 0)
+        # Pixels are k/255, and a sum of whole numbers is the same in any order and on any device.
+        scale = 255 if images.is_floating_point() else 1
+        total = (images * scale).round().long().sum(dim=(2, 3), keepdim=True)
+        mean = total.float() / (scale * height * width)
+        mean = mean if images.is_floating_point() else mean.round()
+        return torch.where(box[:, None], mean.to(images.dtype), images)
 
     def describe(self) -> dict[str, object]:
         """What the hash of the view family covers."""
-        return asdict(self)
+        used = asdict(self)
+        if self.fill == "zero":  # families of before there was a choice keep their names
+            del used["fill"]
+        return used
 
 
 def _span(start: Indices, count: Indices, length: int) -> np.ndarray:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from dlkd.data.augment import ArrayAugment, CropFlip, ImageTransform, centre_crop, colour_only, resized_crop_flip
 from dlkd.data.colour import Colour, Policy
-from dlkd.data.erase import Erase, EraseKind
+from dlkd.data.erase import Erase, EraseFill, EraseKind
 from dlkd.data.family import ViewFamily
 from dlkd.data.mixing import Mixing, MixingKind
-from dlkd.data.noise import symmetric_noise
-from dlkd.data.samples import FilePixels, Indices, Samples, stratified_split
-from dlkd.data.sources import Source, cifar, digits, folder, npz, unlabelled_files
+from dlkd.data.noise import LabelNoise, NoiseKind, NoiseReport
+from dlkd.data.same_images import duplicate_remark
+from dlkd.data.samples import UNLABELLED, FilePixels, Indices, Samples, stratified_split
+from dlkd.data.sources import check_source_name, in_folders, open_source, unlabelled_files
+from dlkd.data.unused import refuse_unused
+from dlkd.data.verify import verify_images
 from dlkd.errors import UserError
 
 
@@ -26,14 +29,27 @@ class DataOptions:
     """Which images and labels.
 
     Attributes:
-        name: digits (bundled with scikit-learn), cifar10, cifar100, folder (one sub-folder a class, in
-            ``train`` and ``test`` or all together) or npz (arrays in the layout of MedMNIST).
-        root: folder of the data set, or the .npz file.
-        download: fetch CIFAR into root where it is missing.
+        name: digits (bundled with scikit-learn), cifar10, cifar100, tiny-imagenet, imagenet, cub200, stanford-dogs,
+            stanford-cars, fgvc-aircraft, mit67, stanford40, flowers102, oxford-pets, food101, folder (one sub-folder a
+            class, in ``train`` and ``test`` or all together), npz (arrays in the layout of MedMNIST), table (CSV or
+            Parquet of paths and labels), webdataset (.tar shards), hf:NAME_OR_FOLDER (Hugging Face), or
+            package.module:factory, a function that gives ``Dataset`` objects.
+        root: folder of the data set, the .npz, .csv or .parquet file, or a pattern of shards.
+        download: fetch a data set into root where it is missing, if somebody gives it for fetching.
+        image_column: of a table, the column of paths; of a Hugging Face set, that of images.
+        label_column: the same, of labels.
+        verify: decode every image before the run, so that a damaged one is told at once.
         per_class: use only the first so many training images of each class.
         held_out: share of the training images kept apart, with their labels as given, for every choice.
         test_share: share set aside as test images where the data set names none.
-        noise: share of wrong labels in each class of the training images (symmetric noise).
+        noise: share of wrong labels among the training images, held-out ones included; never among test images.
+        noise_kind: symmetric (exactly this share of each class, to any other), pair (to the next class), superclass
+            (to one of the same superclass of CIFAR-100), instance (by the image, Xia et al. 2020); or from noise_file:
+            matrix (of class transitions), human (labels that somebody gave).
+        noise_file: matrix of C × C (.csv, .npy, .json), or one label for each training image of the data set, in its
+            order, as class numbers or names (.npz, .pt, .npy, .csv, .json, .txt).
+        noise_set: which labels of a file of several: worst, aggregate, random1, random2 or random3 of CIFAR-10N, or
+            the name of a column.
         labelled: share of the training images of each class that keep their label; the others teach through the
             teacher alone.
         unlabelled: folder of more training images without labels, at any depth, for a data set of files.
@@ -42,13 +58,19 @@ class DataOptions:
         workers: processes that prepare images; by default none for images in memory, all cores but one for files.
     """
 
-    name: Literal["digits", "cifar10", "cifar100", "folder", "npz"] = "digits"
+    name: str = "digits"
     root: Path = Path("data")
     download: bool = True
+    image_column: str | None = None
+    label_column: str | None = None
+    verify: bool = False
     per_class: int | None = None
     held_out: float = 0.1
     test_share: float = 0.2
     noise: float = 0.0
+    noise_kind: NoiseKind = "symmetric"
+    noise_file: Path | None = None
+    noise_set: str | None = None
     labelled: float = 1.0
     unlabelled: Path | None = None
     seed: int = 0
@@ -57,20 +79,27 @@ class DataOptions:
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
+        check_source_name(self.name)
         for name in ("held_out", "test_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"expected --data.{name} to be in [0, 1), but got {getattr(self, name)}")
         for name in ("noise", "labelled"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"expected --data.{name} to be in [0, 1], but got {getattr(self, name)}")
-        if self.unlabelled is not None and self.name != "folder":
-            raise UserError(f"expected --data.name folder with --data.unlabelled, but got {self.name}")
+        self.label_noise.check()
+        if self.unlabelled is not None and not in_folders(self.name):
+            raise UserError(f"expected a --data.name of images in folders with --data.unlabelled, but got {self.name}")
         if self.seed < 0:
             raise UserError(f"expected --data.seed to be at least 0, but got {self.seed}")
         for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected --data.{name} to be at least {least}, but got {value}")
+
+    @property
+    def label_noise(self) -> LabelNoise:
+        """The options that say which labels are wrong; false where none is."""
+        return LabelNoise(self.noise_kind, self.noise, self.noise_file, self.noise_set)
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,7 @@ class ViewOptions:
         erase: cutout, random_erasing or none, the last before images mix.
         erase_size: side of cutout's square, as a share of the image's.
         erase_probability: of a view to be erased at all.
+        erase_fill: with zero, or the mean of each channel of the image.
         mixing: none, mixup or cutmix.
         mixing_alpha: both parameters of the Beta distribution that the mixing share is drawn from.
         strong: policy of a second, strong view of every image, whose loss is added; auto is randaugment for methods
@@ -106,6 +136,7 @@ class ViewOptions:
     erase: EraseKind = "none"
     erase_size: float = 0.25
     erase_probability: float = 1.0
+    erase_fill: EraseFill = "zero"
     mixing: MixingKind = "none"
     mixing_alpha: float = 1.0
     strong: Literal["auto"] | Policy = "auto"
@@ -127,7 +158,7 @@ class ViewOptions:
 
     def eraser(self) -> Erase | None:
         """What is erased, if anything."""
-        erase = Erase(self.erase, self.erase_size, self.erase_probability)
+        erase = Erase(self.erase, self.erase_size, self.erase_probability, self.erase_fill)
         return None if erase.kind == "none" else erase
 
 
@@ -142,6 +173,17 @@ class DataSet(NamedTuple):
     """Read once, at the end."""
     remarks: tuple[str, ...]
     """What was decided for the user, in words."""
+    clean: Tensor
+    """``[M]``: the labels of all training images as the data set has them, by the number of the sample."""
+    noise: NoiseReport | None = None
+    """How labels became wrong, if they did."""
+
+    def clean_of(self, samples: Samples) -> Tensor:
+        """The labels ``[N]`` that the data set itself has for some of its training images; −1 for others."""
+        known = np.flatnonzero(samples.ids < len(self.clean))
+        labels = torch.full((len(samples),), UNLABELLED)
+        labels[torch.from_numpy(known)] = self.clean[torch.from_numpy(samples.ids[known])]
+        return labels
 
     def part(self, split: Literal["train", "held_out", "test"]) -> Samples:
         """One of the three by name.
@@ -162,8 +204,14 @@ def load_data(options: DataOptions) -> DataSet:
         UserError: missing, damaged or empty data, fewer than two classes, labels out of range.
     """
     options.check()
-    source = _source(options)
-    remarks: list[str] = []
+    source = open_source(
+        options.name,
+        options.root,
+        download=options.download,
+        image_column=options.image_column,
+        label_column=options.label_column,
+    )
+    remarks = list(source.remarks)
     train, test = source.train, source.test
     if test is None:
         rest, chosen = stratified_split(train.labels, options.test_share, options.seed)
@@ -176,13 +224,17 @@ def load_data(options: DataOptions) -> DataSet:
         raise UserError("expected at least one test image; give a larger --data.test_share or more images")
     if options.per_class is not None:
         train = train.take(_first_of_each_class(train, options.per_class))
+    if (duplicates := duplicate_remark(train, test)) is not None:
+        remarks.append(duplicates)
+    if options.verify:
+        verify_images(train, test)
     # Split by the labels as they came: runs with and without noise then train on the same images. From a
     # stream of its own: with the draws of the noise, wrong labels would gather in the held-out part.
     rest, chosen = stratified_split(train.labels, options.held_out, (options.seed, 1))
-    if options.noise:
-        noisy = symmetric_noise(train.labels, len(train.class_names), options.noise, options.seed)
-        train = train.relabelled(noisy.labels, noisy.wrong)
-        remarks.append(f"{int(noisy.wrong.sum())} of {len(train)} training labels were made wrong on purpose")
+    noise: NoiseReport | None = None
+    if options.label_noise:
+        train, noise = options.label_noise.apply(train, source.train, options.seed, options.name)
+        remarks.append(noise.sentence())
     if options.held_out and not len(chosen):
         remarks.append("too few images for a held-out part: nothing can be chosen on this run")
     held_out = train.take(chosen) if len(chosen) else None
@@ -190,6 +242,7 @@ def load_data(options: DataOptions) -> DataSet:
     train = train.take(rest)
     if not len(train):
         raise UserError("expected at least one training image; give smaller shares, or more images")
+    _check_classes(source.train, clean)
     if options.labelled < 1:
         train = train.with_hidden_labels(_hidden(clean, options.labelled, options.seed))
         remarks.append(f"{train.unlabelled} of {len(train)} training images had their labels hidden")
@@ -198,15 +251,19 @@ def load_data(options: DataOptions) -> DataSet:
         files = unlabelled_files(options.unlabelled, roots)
         train = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
         remarks.append(f"{len(files)} images without labels were added from {options.unlabelled}")
-    return DataSet(options.name, train, held_out, test, tuple(remarks))
+    return DataSet(options.name, train, held_out, test, tuple(remarks), source.train.labels, noise)
 
 
-def _source(options: DataOptions) -> Source:
-    if options.name == "digits":
-        return digits()
-    if options.name in ("cifar10", "cifar100"):
-        return cifar(options.name, options.root, options.download)
-    return folder(options.root) if options.name == "folder" else npz(options.root)
+def _check_classes(source: Samples, kept: Tensor) -> None:
+    """Refuse a split that leaves a class of ``source`` without a training image."""
+    before, after = (labels.bincount(minlength=len(source.class_names)) for labels in (source.labels, kept))
+    empty = ((before > 0) & (after == 0)).nonzero().flatten().tolist()
+    if empty:
+        more = f", nor have {len(empty) - 1} more classes" if len(empty) > 1 else ""
+        raise UserError(
+            f"expected a training image of every class after splitting, but {source.class_names[empty[0]]!r} has none "
+            f"left of {before[empty[0]]}{more}; give a smaller --data.held_out or --data.test_share"
+        )
 
 
 def _first_of_each_class(samples: Samples, count: int) -> Indices:
@@ -248,6 +305,7 @@ def _augment(
     colour = options.colour(policy, small=not files)
     if kind == "auto":
         kind = "resized_crop_flip" if files else "crop_flip"
+    refuse_unused(options, kind)
     if files:
         if kind == "crop_flip":
             raise UserError("expected --views.augment resized_crop_flip, none or auto for images that come from files")

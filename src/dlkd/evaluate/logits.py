@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,20 @@ def check_finite(logits: Tensor, ids: Indices, who: str) -> None:
         )
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def asleep(model: nn.Module) -> Iterator[torch.device]:
+    """Eval mode without gradients for the block, which is given the model's device; every module's mode is put back."""
+    awake = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield next(model.parameters()).device
+    finally:
+        # One by one: parts may have been frozen in eval mode within a model that trains.
+        for module in awake:
+            module.training = True
+
+
 def logits_of(
     model: nn.Module, samples: Samples, input_format: Callable[[Tensor], Tensor], size: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -38,16 +52,9 @@ def logits_of(
         input_format: from images in [0, 1] to what the model wants to see.
         size: side in pixels of images that come from files.
     """
-    device = next(model.parameters()).device
-    awake = [module for module in model.modules() if module.training]
-    model.eval()
     logits, labels = [], []
-    try:
+    with asleep(model) as device:
         for images, given in plain_batches(samples, size=size):
             logits.append(model(input_format(images.to(device))).float().cpu())
             labels.append(given)
-    finally:
-        # One by one: parts may have been frozen in eval mode within a model that trains.
-        for module in awake:
-            module.training = True
     return torch.cat(logits), torch.cat(labels)

@@ -51,12 +51,13 @@ def machine() -> dict[str, object]:
 
 def trained_on(session: Session) -> dict[str, object]:
     """Names the images and labels of a training, so that students can tell whether they share them."""
-    train, data = session.data.train, session.options.data
+    train, data = session.data.train, session.data
     return {
-        "data": session.data.name,
+        "data": data.name,
         "images": train.digest(),
         "labels": label_digest(train),
-        "noise": data.noise,
+        "noise": 0.0 if data.noise is None else data.noise.rate,
+        "noise_kind": None if data.noise is None else data.noise.kind,
         "samples": len(train),
     }
 

@@ -1,8 +1,10 @@
-"""``dlkd evaluate``: the figures of a trained model."""
+"""``dlkd evaluate``: everything about a trained model, in one table and one JSON file."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +12,17 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from dlkd.data import DataOptions, load_data
+from dlkd.data import ArrayPixels, DataOptions, DataSet, Samples, ViewOptions, load_data, view_family
 from dlkd.errors import UserError, first_line
-from dlkd.evaluate import check_finite, figures, logits_of
+from dlkd.evaluate import mislabelled, parse_corruptions, parse_severities, print_figures, robustness
+from dlkd.evaluate.corruptions import check_corruptions
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
+from dlkd.jobs.teacher_answers import TeacherAnswers, teacher_answers
 from dlkd.models import load_model
-from dlkd.train.options import RunOptions
+from dlkd.train.options import ProbeOptions, RunOptions, TeacherOptions
 from dlkd.train.session import make_fabric
+from dlkd.train.teach import Teaching
 from dlkd.train.teachers import image_side
 
 
@@ -29,19 +34,35 @@ class EvaluateOptions:
         weights: a run folder, a student.safetensors, or another file of weights.
         name: the model; not needed for runs of ours.
         split: which images.
+        corruptions: accuracy on spoilt images as well: all (at any size), imagenet-c (from 32 pixels a side), none, or
+            names with commas.
+        severities: of the corruptions, 1 to 5, with commas.
+        seed: of what is random in corruptions.
         device: auto, cpu, cuda, cuda:1, mps.
         out: write the figures to this JSON file as well.
         overwrite: replace an earlier file.
         data: images and labels; where none of these options is given, those of the run folder in weights.
+        teacher: compare with this teacher: agreement, divergence, accuracy by difficulty.
+        probe: by which its difficulty is measured; by default as in the run folder in weights.
     """
 
     weights: Path
     name: str | None = None
     split: Literal["test", "held_out", "train"] = "test"
+    corruptions: str = "none"
+    severities: str = "1,2,3,4,5"
+    seed: int = 0
     device: str = "auto"
     out: Path | None = None
     overwrite: bool = False
     data: DataOptions = field(default_factory=DataOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    probe: ProbeOptions = field(default_factory=ProbeOptions)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Is there one to compare with?"""
+        return self.teacher != TeacherOptions()
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
@@ -49,6 +70,25 @@ class EvaluateOptions:
             check_new_file(self.out, overwrite=self.overwrite)
         if not self.weights.exists():
             raise UserError(f"expected weights at {self.weights}, but there is nothing")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"expected --seed to be in [0, 2⁶³), but got {self.seed}")
+        self.probe.check()
+        if self.probe != ProbeOptions() and not self.has_teacher:
+            raise UserError("expected --teacher.weights with --probe: difficulty is that of a teacher")
+        self.spoilt()
+
+    def spoilt(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Corruptions and severities.
+
+        Raises:
+            UserError: an unknown one, or a library that is not installed.
+        """
+        try:
+            names, severities = parse_corruptions(self.corruptions), parse_severities(self.severities)
+            check_corruptions(names)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return names, severities
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -58,9 +98,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         UserError: weights or data that are missing or do not fit.
     """
     options.check()
-    device = pick_device(options.device)
-    asked = options.data
-    if asked == DataOptions() and (options.weights / CONFIG).is_file():
+    device, (names, severities) = pick_device(options.device), options.spoilt()
+    asked, of_run = options.data, options.data == DataOptions() and (options.weights / CONFIG).is_file()
+    if of_run:
         asked = data_of_run(options.weights)
         print(f"note: images and labels are those of {options.weights / CONFIG}")
     data = load_data(asked)
@@ -70,28 +110,86 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     try:
         classes, channels = len(samples.class_names), samples.pixels.channels
         loaded = load_model(options.name, options.weights, classes, channels=channels, prefix="--")
+        size = image_side(asked, loaded) or 224
+        check_corruptions(names, side_of(samples, size))
     except ValueError as error:
         raise UserError(str(error)) from error
-    size = image_side(asked, loaded)
-    logits, labels = logits_of(loaded.module.to(device), samples, loaded.input_format, size)
-    check_finite(logits, samples.ids, "model")
-    found = {"split": options.split, "images": len(labels), **figures(logits, labels), **machine()}
+    answers = _answers(options, data, samples, size, device, of_run=of_run) if options.has_teacher else None
+    found = {
+        "split": options.split,
+        **robustness(
+            loaded.module.to(device),
+            samples,
+            loaded.input_format,
+            size=size,
+            teacher_logits=None if answers is None else answers.logits,
+            level=None if answers is None else answers.level,
+            noisy=mislabelled(data),
+            corruptions=names,
+            severities=severities,
+            seed=options.seed,
+        ),
+        **({} if answers is None else {"teacher": _about(answers.teaching, data)}),
+        **machine(),
+    }
     if options.out is not None:
         write_json(options.out, found)
-    for key, value in found.items():
-        if isinstance(value, int | float):
-            print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+    print_figures(found, f"{options.weights}, {options.split.replace('_', '-')} images")
     return found
+
+
+def _answers(
+    options: EvaluateOptions, data: DataSet, samples: Samples, size: int, device: torch.device, *, of_run: bool
+) -> TeacherAnswers:
+    """The teacher's, with the difficulty level of the run where its images are taken."""
+    views, probe, seed = views_of_run(options.weights) if of_run else (ViewOptions(), None, 0)
+    if probe is None or options.probe != ProbeOptions():
+        probe = options.probe
+    family = view_family(views, data, seed, size).to(device)
+    answers = teacher_answers(options.teacher, probe, data, samples, family, size=size, device=device)
+    for remark in answers.teaching.remarks:
+        print(f"note: {remark}")
+    return answers
+
+
+def _about(teaching: Teaching, data: DataSet) -> dict[str, object]:
+    return {
+        "seen": teaching.seen,
+        "labels": teaching.labels,
+        "oracle": teaching.labels == "clean" and data.noise is not None,
+        "probes": [spec.name for spec in teaching.specs],
+    }
+
+
+def side_of(samples: Samples, size: int) -> int:
+    """The shorter side in pixels of images as a model is shown them; ``size`` is that of those from files."""
+    return min(samples.pixels.array.shape[-2:]) if isinstance(samples.pixels, ArrayPixels) else size
 
 
 def data_of_run(folder: Path) -> DataOptions:
     """The images and labels that the run in ``folder`` was told to use."""
+    with _config(folder) as config:
+        values = config["data"]
+        # What has no label has no figures either.
+        asked = dataclasses.replace(DataOptions(**values), root=Path(values["root"]), unlabelled=None)
+        return asked if asked.noise_file is None else dataclasses.replace(asked, noise_file=Path(asked.noise_file))
+
+
+def views_of_run(folder: Path) -> tuple[ViewOptions, ProbeOptions | None, int]:
+    """Augmentation, probe (of a run with a teacher) and seed of the run in ``folder``: what its level is calibrated
+    on."""
+    with _config(folder) as config:
+        probe = ProbeOptions(**config["probe"]) if "probe" in config else None
+        return ViewOptions(**config["views"]), probe, int(config["seed"])
+
+
+@contextlib.contextmanager
+def _config(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every option of the run in ``folder``; what goes wrong in the block is told in one line."""
     file = folder / CONFIG
     try:
-        values = yaml.safe_load(file.read_text())["data"]
-        # What has no label has no figures either.
-        return dataclasses.replace(DataOptions(**values), root=Path(values["root"]), unlabelled=None)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        yield yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         reason = first_line(error)
         raise UserError(f"{file} is damaged ({reason}); state the --data options") from error
 

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 
 from dlkd.data import FilePixels
-from dlkd.evaluate import agreement, by_level, check_finite, figures, logits_of, reliability
+from dlkd.evaluate import (
+    agreement,
+    by_level,
+    check_finite,
+    figures,
+    kl_to_teacher,
+    logits_of,
+    memorised,
+    mislabelled,
+    reliability,
+)
 from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine, trained_on
 from dlkd.models import save_student
@@ -28,6 +38,7 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         "epochs": session.options.epochs,
         "weights": "moving average" if session.average is not None else "last epoch",
         "training": session.history[-1],
+        "noise": None if data.noise is None else data.noise.to_dict(),
         "remarks": session.remarks,
         **machine(),
     }
@@ -38,6 +49,8 @@ def finish(session: Session, command: str) -> dict[str, Any]:
     check_finite(logits, data.test.ids, "trained student")
     results["test"] = figures(logits, labels)
     results["reliability"] = [r._asdict() for r in reliability(logits, labels)]
+    if noisy := mislabelled(data):
+        results["memorisation"] = memorised(student, noisy, session.input_format, session.size)
     difficulty: dict[str, Any] | None = None
     if session.lessons is not None and session.teaching is not None:
         difficulty = _against_teacher(session, logits, labels, results)
@@ -75,9 +88,11 @@ def _against_teacher(
         "test": figures(lesson.logits, labels),
         "seen": teaching.seen,
         "labels": teaching.labels,
+        "oracle": teaching.labels == "clean" and session.data.noise is not None,
         "probes": [s.name for s in teaching.specs],
     }
     results["agreement"] = agreement(logits, lesson.logits)
+    results["kl_to_teacher"] = kl_to_teacher(logits, lesson.logits)
     if session.level is None or not session.level.calibrated:
         return None
     distance = session.difficulty(lesson, labels, session.data.test.ids)

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from dlkd.data import DataSet
 from dlkd.errors import UserError
 from dlkd.files import MARKER, check_outside, check_run_folder, new_run_folder, write_atomic
 from dlkd.jobs.card import CONFIG, plain, run_card
@@ -23,7 +24,7 @@ from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
 from dlkd.train.session import Session, make_session
 
-RESULTS = "results.json"
+RESULTS, LABELS = "results.json", "labels.npz"
 
 
 def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         session = make_session(options, quiet=quiet)
         clean_temporaries(folder)
         _check_unchanged(session, command)
+        _check_labels(session)
         fit(session)
         return finish(session, command)
     check_run_folder(folder, overwrite=options.overwrite)
@@ -67,10 +69,15 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
 def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | None]:
     """What a run reads, by the name of its option."""
     if isinstance(options, TrainOptions):
-        return {"data.root": options.data.root, "model.weights": options.model.weights}
+        return {
+            "data.root": options.data.root,
+            "data.noise_file": options.data.noise_file,
+            "model.weights": options.model.weights,
+        }
     assert isinstance(options, DistillOptions)
     return {
         "data.root": options.data.root,
+        "data.noise_file": options.data.noise_file,
         "data.unlabelled": options.data.unlabelled,
         "student.weights": options.student.weights,
         "teacher.weights": options.teacher.weights,
@@ -114,16 +121,37 @@ def config_text(options: RunOptions) -> str:
     return str(yaml.safe_dump(values, sort_keys=False))
 
 
-def _save_labels(session: Session) -> None:
-    """Labels as given and, where they were made wrong on purpose, which ones are."""
-    data = session.data
+def _labels(data: DataSet) -> dict[str, Any]:
+    """Labels as given and, where some are wrong, the true ones, which are wrong, and who became whom."""
     parts = {"train": data.train} | ({} if data.held_out is None else {"held_out": data.held_out})
     arrays: dict[str, Any] = {f"{name}_ids": s.ids for name, s in parts.items()}
     arrays |= {f"{name}_labels": s.labels.numpy() for name, s in parts.items()}
-    arrays |= {f"{name}_wrong": s.wrong for name, s in parts.items() if s.wrong is not None}
+    if data.noise is not None:
+        arrays |= {f"{name}_clean": data.clean_of(s).numpy() for name, s in parts.items()}
+        arrays |= {f"{name}_wrong": s.wrong for name, s in parts.items()}
+        arrays["transition"] = data.noise.transition
+    return arrays
+
+
+def _save_labels(session: Session) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomic(session.folder / "labels.npz", buffer.getvalue())
+    np.savez_compressed(buffer, **_labels(session.data))
+    write_atomic(session.folder / LABELS, buffer.getvalue())
+
+
+def _check_labels(session: Session) -> None:
+    """A resumed run must have the labels that are kept beside it, held-out ones too; lost ones are written anew."""
+    file, now = session.folder / LABELS, _labels(session.data)
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            before = {name: kept[name] for name in kept.files}
+    except Exception:  # numpy, zipfile and zlib each have errors of their own
+        before = {}
+    if any(name in now and not np.array_equal(now[name], value) for name, value in before.items()):
+        raise UserError(f"the labels are not those in {file}, which the run began with; start a new run")
+    if before.keys() != now.keys():
+        _save_labels(session)
+        session.warn(f"{LABELS} was lost, damaged or incomplete, and has been written anew")
 
 
 def _read_json(file: Path) -> dict[str, Any]:

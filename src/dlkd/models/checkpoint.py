@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.errors import first_line
+from dlkd.models.layouts import foreign_layout
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 """Keys under which public checkpoints keep the weights."""
@@ -35,6 +36,10 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
 
     ``torch.save`` files are read with ``weights_only=True``. Common wrappers (``state_dict``,
     ``model``, …) and the prefix ``module.`` are taken off. The model is unchanged on any error.
+
+    The keys must be the model's own. Ours have those of RepDistiller and mdistiller, whose files load
+    as they are; so do the ResNets of pytorch-cifar-models, but not its VGG, MobileNetV2, ShuffleNetV2
+    and RepVGG, which are other networks.
 
     Args:
         num_classes: of ``model``; a head with another number is then named as such.
@@ -61,6 +66,8 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
     if problems:
         if (classes := _other_classes(misfits, num_classes)) is not None:
             problems.insert(0, f"expected {num_classes} classes, but the weights have {classes}")
+        if (layout := foreign_layout(weights.keys(), expected.keys())) is not None:
+            problems.insert(0, layout)
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
     model.load_state_dict(weights)
 

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-CIFAR_MODELS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
+from dlkd.models.layers import initialise
+
+CIFAR_RESNETS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
     "resnet8x0.5": (8, (8, 8, 16, 32)),
     **{f"resnet{depth}": (depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": (depth, (32, 64, 128, 256)) for depth in (8, 32)},
@@ -55,9 +57,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(widths[1], widths[2], blocks, 2)
         self.layer3 = _stage(widths[2], widths[3], blocks, 2)
         self.fc = nn.Linear(widths[3], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.conv1(x)))
@@ -75,10 +75,12 @@ def cifar_resnet(name: str, num_classes: int, channels: int = 3) -> CifarResNet:
     """Build a CIFAR ResNet by name, with random weights.
 
     Raises:
-        ValueError: the name is not one of :data:`CIFAR_MODELS`; the message names the nearest.
+        ValueError: the name is not one of :data:`CIFAR_RESNETS`; the message names the nearest.
     """
-    if name not in CIFAR_MODELS:
-        near = difflib.get_close_matches(name, CIFAR_MODELS, n=1, cutoff=0)[0]
-        raise ValueError(f"expected a model out of {', '.join(CIFAR_MODELS)}, but got {name!r}; did you mean {near!r}?")
-    depth, widths = CIFAR_MODELS[name]
+    if name not in CIFAR_RESNETS:
+        near = difflib.get_close_matches(name, CIFAR_RESNETS, n=1, cutoff=0)[0]
+        raise ValueError(
+            f"expected a model out of {', '.join(CIFAR_RESNETS)}, but got {name!r}; did you mean {near!r}?"
+        )
+    depth, widths = CIFAR_RESNETS[name]
     return CifarResNet(depth, widths, num_classes, channels)

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from dlkd.errors import first_line
-from dlkd.models.cifar import CIFAR_MODELS, cifar_resnet
 from dlkd.models.input_format import InputFormat
+from dlkd.models.zoo import CIFAR_MODELS, IMAGENET_MODELS, OWN_NAMES, TIMM_TOO
 from dlkd.plugins import load_object
 
 CIFAR_FORMATS = {
@@ -25,21 +25,29 @@ IMAGENET_FORMAT = InputFormat((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
 class ModelName(NamedTuple):
     """A name with its meaning settled."""
 
-    source: Literal["cifar", "timm", "torchvision", "factory"]
+    source: Literal["cifar", "imagenet", "timm", "torchvision", "factory"]
+    """``cifar`` and ``imagenet`` are ours: :data:`CIFAR_MODELS` and :data:`IMAGENET_MODELS`."""
     name: str
     """Without the prefix of the source."""
 
 
 def resolve_name(name: str) -> ModelName:
-    """Settle where a model comes from: ``resnet20``, ``timm:NAME`` or ``NAME``, ``torchvision:NAME``,
-    ``package.module:factory``. The names of :data:`CIFAR_MODELS` win over timm's.
+    """Settle where a model comes from: ``NAME`` or ``cifar:NAME`` of ours, ``timm:NAME`` or ``NAME``,
+    ``torchvision:NAME``, ``package.module:factory``. ``resnet18``, ``resnet50``, ``vgg11``, ``vgg13``, ``vgg16``
+    and ``vgg19`` are timm's networks for ImageNet; ours for CIFAR are ``cifar:resnet50`` and so on.
 
     Raises:
         ValueError: the name is unknown, or is timm's and timm is not installed.
     """
-    if name in CIFAR_MODELS:
+    if name in CIFAR_MODELS and name not in TIMM_TOO:
         return ModelName("cifar", name)
+    if name in IMAGENET_MODELS:
+        return ModelName("imagenet", name)
     prefix, colon, rest = name.partition(":")
+    if colon and prefix == "cifar":
+        if rest not in CIFAR_MODELS:
+            raise _unknown(name, rest, [*CIFAR_MODELS], "cifar:")
+        return ModelName("cifar", rest)
     if colon and prefix == "torchvision":
         known = torchvision_names()
         if rest not in known:
@@ -51,7 +59,7 @@ def resolve_name(name: str) -> ModelName:
     wanted = rest if colon else name
     # Paths and hub addresses are no registered names: nothing is fetched by building a model.
     if not timm.is_model(wanted):
-        raise _unknown(name, wanted, [*CIFAR_MODELS, *timm.list_models()])
+        raise _unknown(name, wanted, [*OWN_NAMES, *timm.list_models()])
     return ModelName("timm", wanted)
 
 
@@ -69,7 +77,9 @@ def build_model(name: str, num_classes: int, *, channels: int = 3) -> nn.Module:
         raise ValueError(f"expected at least 1 class and 1 channel, but got {num_classes} and {channels}")
     source, short = resolve_name(name)
     if source == "cifar":
-        return cifar_resnet(short, num_classes, channels)
+        return CIFAR_MODELS[short](num_classes, channels)
+    if source == "imagenet":
+        return IMAGENET_MODELS[short](num_classes, channels)
     if source == "factory":
         return _from_factory(short, num_classes, channels)
     if source == "torchvision":
@@ -85,8 +95,9 @@ def build_model(name: str, num_classes: int, *, channels: int = 3) -> nn.Module:
 def default_input_format(name: str, num_classes: int, channels: int) -> InputFormat:
     """The input format that a model is usually trained with.
 
-    timm's and torchvision's models: mean, std and side of their published weights. CIFAR ResNets
-    with 3 channels and 10 or 100 classes: CIFAR's statistics. Everything else: the image as it is.
+    timm's and torchvision's models: mean, std and side of their published weights. Ours for CIFAR
+    with 3 channels and 10 or 100 classes: CIFAR's statistics; ours for ImageNet: its statistics, side 224.
+    Everything else: the image as it is.
     Where the channels are not those of the published statistics, each gets their average.
 
     Raises:
@@ -97,6 +108,8 @@ def default_input_format(name: str, num_classes: int, channels: int) -> InputFor
         return _with_channels(_timm_format(timm_pretrained_config(short)), channels)
     if source == "torchvision":
         return _with_channels(_torchvision_format(short), channels)
+    if source == "imagenet":
+        return _with_channels(IMAGENET_FORMAT, channels)
     if source == "cifar" and channels == 3:
         return CIFAR_FORMATS.get(num_classes, InputFormat())
     return InputFormat()
@@ -108,7 +121,7 @@ def import_timm(name: str) -> Any:
         import timm
     except ImportError as error:
         raise ValueError(
-            f"expected a model out of {', '.join(CIFAR_MODELS)}, torchvision:NAME or package.module:factory, "
+            f"expected a model out of {', '.join(OWN_NAMES)}, torchvision:NAME or package.module:factory, "
             f"but got {name!r}; if it is a model of timm, install timm with `pip install 'dlkd[timm]'` "
             f"({first_line(error)})"
         ) from error

@@ -6,16 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlkd.evaluate.figures import NAMES
 from dlkd.report import pictures
 from dlkd.report.page import Page, Picture
 
-_NAMES = {
-    "accuracy": "accuracy, %",
-    "top5_accuracy": "top-5 accuracy, %",
-    "nll": "negative log-likelihood",
-    "brier": "Brier score",
-    "ece": "calibration error, %",
-}
 _CALIBRATION = "Test images. Above the diagonal the student is right more often than it is sure, below it less often."
 
 
@@ -40,7 +34,7 @@ def run_page(
         columns["student, held out (labels as given)"] = results["held_out"]
     if "teacher" in results:
         columns["teacher, test"] = results["teacher"]["test"]
-    rows = [[_NAMES[k], *(f"{c[k]:.2f}" if k in c else "" for c in columns.values())] for k in results["test"]]
+    rows = [[NAMES[k], *(f"{c[k]:.2f}" if k in c else "" for c in columns.values())] for k in results["test"]]
     shown = [Picture("Training", pictures.curves(history))]
     if by_level:
         words = (
@@ -85,8 +79,11 @@ def _sentences(results: Mapping[str, Any]) -> list[str]:
         "unknown": "may have seen the training images: nobody said",
     }[results["teacher"]["seen"]]
     lines = [f"The teacher {seen}.", f"Student and teacher agree on {results['agreement']:.1f} % of the test images."]
-    if results["teacher"]["labels"] == "clean" and any("made wrong" in r for r in results["remarks"]):
-        lines.append(
-            "The teacher was trained on the true labels: it is an oracle, and proves nothing about wrong labels."
-        )
+    if results.get("noise"):
+        known = {
+            "clean": "was trained on the true labels: it is an oracle, and proves nothing about wrong labels",
+            "given": "was trained on the same noisy labels",
+            "unknown": "may have been trained on the true labels, nobody said: it would be an oracle",
+        }[results["teacher"]["labels"]]
+        lines.append(f"The teacher {known}.")
     return lines

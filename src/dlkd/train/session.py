@@ -14,7 +14,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dlkd.data import Batch, DataSet, FilePixels, Steps, ViewFamily, ViewOptions, load_data, strong_family, view_family
+from dlkd.data import (
+    ArrayAugment,
+    Batch,
+    DataSet,
+    FilePixels,
+    Steps,
+    ViewFamily,
+    ViewOptions,
+    load_data,
+    strong_family,
+    view_family,
+)
 from dlkd.data.samples import Indices
 from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
 from dlkd.errors import UserError
@@ -89,7 +100,11 @@ class Session:
         """Processes that prepare images."""
         if self.options.data.workers is not None:
             return self.options.data.workers
-        return max(1, torch.get_num_threads() - 1) if isinstance(self.data.train.pixels, FilePixels) else 0
+        on_device = self.fabric.device.type != "cpu"
+        files = isinstance(self.data.train.pixels, FilePixels)
+        if files or (on_device and _one_by_one(self.family, self.steps.strong)):
+            return max(1, torch.get_num_threads() - 1)
+        return 0
 
     @property
     def score(self) -> DifficultyScore:
@@ -167,13 +182,11 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if isinstance(data.train.pixels, FilePixels):
         student_format = dataclasses.replace(student_format, resolution=model.resolution)
     views = _with_strong(options.views, method)
-    family = view_family(views, data, options.seed, size).to(fabric.device)
+    family = view_family(views, data, options.seed, size)
     strong = strong_family(views, data, options.seed, size)
-    steps = Steps(
-        family,
-        options.optim.batch_size * options.optim.accumulate,
-        strong=None if strong is None else strong.to(fabric.device),
-    )
+    if not _one_by_one(family, strong):
+        family, strong = family.to(fabric.device), None if strong is None else strong.to(fabric.device)
+    steps = Steps(family, options.optim.batch_size * options.optim.accumulate, strong=strong)
     module = make_student(model, data, channels, options.seed)
     layers = None
     if loaded is not None and method.features is not None:
@@ -207,6 +220,11 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if loaded is not None:
         _add_teacher(session, distill, loaded)
     return session
+
+
+def _one_by_one(family: ViewFamily, strong: ViewFamily | None) -> bool:
+    """Are images in memory changed one by one? They stay on the CPU then, where processes can prepare them."""
+    return any(isinstance(f.augment, ArrayAugment) for f in (family, strong) if f is not None)
 
 
 def _with_strong(views: ViewOptions, method: Composition) -> ViewOptions:

@@ -1,4 +1,4 @@
-"""Where images come from: the bundled digits, CIFAR, image folders and arrays in a file."""
+"""Images that fit in memory: the bundled digits, CIFAR and arrays in a file."""
 
 from __future__ import annotations
 
@@ -6,29 +6,17 @@ import contextlib
 import http.client
 import io
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dlkd.data.samples import ArrayPixels, FilePixels, Samples, check_labels
+from dlkd.data.samples import Samples
+from dlkd.data.sources.source import Source, in_memory
 from dlkd.errors import UserError, first_line
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif"}
-TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("test", "val", "valid", "validation")
-
-
-class Source(NamedTuple):
-    """A data set as its makers give it."""
-
-    train: Samples
-    test: Samples | None
-    """None where the makers name no test images."""
 
 
 def digits() -> Source:
@@ -68,81 +56,6 @@ def _not_there(name: str, root: Path, folder: str, download: bool, error: BaseEx
         f"could not download {name} to {root} ({first_line(error)}); "
         f"try again, or put {folder} there and give --data.root"
     )
-
-
-def folder(root: Path) -> Source:
-    """An image folder: ``ROOT/CLASS/image``, or ``ROOT/train/CLASS/image`` beside ``test`` or ``val``.
-
-    A ``test`` without classes, whose labels nobody gives, is passed over for ``val``. Hidden files are left out.
-    """
-    if not root.is_dir():
-        raise UserError(f"expected a folder of images at {root}, but there is none; give it as --data.root")
-    train = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), None)
-    if train is None:
-        return Source(_class_folders(root), None)
-    test = next((root / name for name in TEST_FOLDERS if _folders(root / name)), None)
-    known = _class_folders(train)
-    return Source(known, None if test is None else _class_folders(test, known.class_names))
-
-
-def _folders(root: Path) -> tuple[str, ...]:
-    """Names of the folders in ``root``; none where there is no such folder."""
-    if not root.is_dir():
-        return ()
-    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-
-
-def _images(root: Path) -> list[Path]:
-    """Image files at any depth, sorted; not those of Finder (``._1.png``) and notebooks (``.ipynb_checkpoints``)."""
-    found = (p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
-
-
-def unlabelled_files(root: Path, apart: Sequence[Path]) -> list[Path]:
-    """Image files at any depth of ``root``, sorted: more training images, of unknown classes.
-
-    Args:
-        root: a folder without an order; names of folders in it mean nothing.
-        apart: folders of the labelled images, test images among them, which must not be met twice.
-
-    Raises:
-        UserError: no such folder, no image in it, or images of the data set itself in it.
-    """
-    if not root.is_dir():
-        raise UserError(f"expected a folder of images at --data.unlabelled {root}, but there is none")
-    whole = root.resolve()
-    for other in (place.resolve() for place in apart):
-        if whole == other or whole in other.parents or other in whole.parents:
-            raise UserError(
-                f"expected --data.unlabelled {root} to be apart from the images of --data.root, labelled ones and test "
-                f"images, but one lies in the other ({other}); move it"
-            )
-    if not (found := _images(root)):
-        raise UserError(f"expected images in --data.unlabelled {root}, but found none")
-    return found
-
-
-def _class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Samples:
-    found = _folders(root)
-    names = class_names or found
-    if len(names) < 2:
-        raise UserError(
-            f"expected one folder for each of at least two classes in {root}, but found {len(names)}"
-            + (f" ({names[0]})" if names else "")
-        )
-    if strange := sorted(set(found) - set(names)):
-        raise UserError(f"expected {root} to hold the classes of the training images, but found {strange[0]!r} too")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
-        files = _images(root / name)
-        if not files and class_names is None:
-            raise UserError(f"expected images in {root / name}, but found none; remove the folder or fill it")
-        paths += files
-        labels += [label] * len(files)
-    if not paths:
-        raise UserError(f"expected images in {root}, but found none; remove the folder or fill it")
-    return Samples(FilePixels(paths, root), torch.tensor(labels), np.arange(len(paths), dtype=np.int64), names)
 
 
 def npz(path: Path) -> Source:
@@ -203,9 +116,3 @@ def _class_names(path: Path, given: npt.NDArray[Any] | None, labels: Tensor) -> 
     if len(names) < 2:
         raise UserError(f"expected at least two classes in {path}, but found {len(names)}")
     return names
-
-
-def in_memory(pixels: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Samples:
-    """Samples out of uint8 ``[N, channels, H, W]`` and labels ``[N]``, all of them known."""
-    check_labels(labels, len(class_names))
-    return Samples(ArrayPixels(pixels), labels.long(), np.arange(labels.numel(), dtype=np.int64), class_names)
