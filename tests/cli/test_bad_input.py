@@ -84,7 +84,7 @@ def test_options(tmp_path, dlkd, distill, train, monkeypatch, command, more, wor
 def test_student_that_diverges(tmp_path, dlkd, train):
     grow = ("--optim.lr", "1e30")
     refused(dlkd(*train(tmp_path / "new", *grow)), "at step 1", "not finite", "sample ids", "lower --optim.lr")
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new" / "checkpoint.pt").exists() and (tmp_path / "new" / "bad_batch.safetensors").exists()
     # In the very last step nothing is left but the test images to notice it.
     done = dlkd(*train(tmp_path / "last", *grow, "--optim.batch_size", 270, "--engine.evaluate_every", 0))
     assert done.status == 2 and done.err.splitlines()[-1].startswith("dlkd: error: ")

@@ -97,6 +97,11 @@ def test_a_table_with_other_columns_absolute_paths_and_no_split(files, tmp_path_
         table(elsewhere, "picture", "no")
 
 
+def test_columns_are_those_of_tables():
+    with pytest.raises(UserError, match=r"expected --data.name table or hf:… with --data.label_column, but got digits"):
+        load_data(DataOptions(label_column="x"))
+
+
 def test_rows_of_a_third_part(files):
     parts = ["train"] * 20 + ["test"] * 3 + ["val"] * 3
     source = table(written(files / "t.csv", rows((*TRAIN, *TEST)) | {"set": parts}))

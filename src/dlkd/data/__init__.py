@@ -18,6 +18,7 @@ from dlkd.data.noise import (
 )
 from dlkd.data.options import DataOptions, DataSet, ViewOptions, load_data, strong_family, view_family
 from dlkd.data.samples import ArrayPixels, FilePixels, Samples, stratified_split
+from dlkd.data.sources import from_dataset
 from dlkd.data.view_key import Stream, epoch_order, view_key
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ViewOptions",
     "centre_crop",
     "epoch_order",
+    "from_dataset",
     "instance_noise",
     "load_data",
     "matrix_noise",

@@ -18,7 +18,7 @@ from dlkd.data.mixing import Mixing, MixingKind
 from dlkd.data.noise import LabelNoise, NoiseKind, NoiseReport
 from dlkd.data.same_images import duplicate_remark
 from dlkd.data.samples import UNLABELLED, FilePixels, Indices, Samples, stratified_split
-from dlkd.data.sources import check_source_name, in_folders, open_source, unlabelled_files
+from dlkd.data.sources import check_source_name, has_columns, in_folders, open_source, unlabelled_files
 from dlkd.data.unused import refuse_unused
 from dlkd.data.verify import verify_images
 from dlkd.errors import UserError
@@ -89,6 +89,9 @@ class DataOptions:
         self.label_noise.check()
         if self.unlabelled is not None and not in_folders(self.name):
             raise UserError(f"expected a --data.name of images in folders with --data.unlabelled, but got {self.name}")
+        for name in ("image_column", "label_column"):
+            if getattr(self, name) is not None and not has_columns(self.name):
+                raise UserError(f"expected --data.name table or hf:… with --data.{name}, but got {self.name}")
         if self.seed < 0:
             raise UserError(f"expected --data.seed to be at least 0, but got {self.seed}")
         for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0)):

@@ -48,7 +48,10 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         _check_labels(session)
         fit(session)
         return finish(session, command)
-    check_run_folder(folder, overwrite=options.overwrite)
+    # A run that broke before its first checkpoint left nothing but the batch that broke it.
+    broke = (folder / BAD_BATCH).exists() and not (folder / CURRENT).exists()
+    overwrite = options.overwrite or broke
+    check_run_folder(folder, overwrite=overwrite)
     check_outside(folder, _inputs(options))
     session = make_session(options, quiet=quiet)
     found = _look(session)
@@ -59,7 +62,7 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     def begun() -> bool:
         return (folder / CURRENT).exists() or (folder / BAD_BATCH).exists()
 
-    with new_run_folder(folder, overwrite=options.overwrite, card=card, begun=begun):
+    with new_run_folder(folder, overwrite=overwrite, card=card, begun=begun):
         _save_labels(session)
         write_atomic(folder / CONFIG, config_text(options))
         fit(session)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class LogEvent(NamedTuple):
@@ -32,6 +33,35 @@ def split(logits: Tensor, classes: Tensor) -> Split:
     whole = torch.logaddexp(own, rest)
     event = LogEvent((own - whole).squeeze(1), (rest - whole).squeeze(1))
     return Split(event, (logits - rest).scatter(1, column, 0.0))
+
+
+class Odds(NamedTuple):
+    """As :class:`Split`, for losses that find their gradient themselves."""
+
+    log_odds: Tensor
+    """log p − log(1 − p) of the class, ``[M, 1]``."""
+    others: Tensor
+    """log softmax over the other classes, ``[M, C]``; at the class left out so low that its exponential is 0."""
+
+    @property
+    def event(self) -> LogEvent:
+        """log p and log(1 − p)."""
+        z = self.log_odds.squeeze(1)
+        return LogEvent(functional.logsigmoid(z), functional.logsigmoid(-z))
+
+
+def odds(logits: Tensor, classes: Tensor) -> Odds:
+    """One class against all others, and these among themselves, by one softmax. The logits are written over."""
+    column = classes.unsqueeze(1)
+    own = logits.gather(1, column)
+    others = torch.log_softmax(logits.scatter_(1, column, lowest(logits)), dim=1)
+    # max − log softmax(max) is the log-sum-exp: a pass over the row without exponentials.
+    return Odds(own - logits.amax(dim=1, keepdim=True) + others.amax(dim=1, keepdim=True), others)
+
+
+def lowest(like: Tensor) -> float:
+    """Stands for −∞ before a softmax, of which differences are not NaN."""
+    return torch.finfo(like.dtype).min / 4
 
 
 def log_event(logits: Tensor, classes: Tensor) -> LogEvent:

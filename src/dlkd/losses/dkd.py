@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlkd.losses.binary import event_kl, split
+from dlkd.losses.binary import event_kl, odds, split
 from dlkd.losses.kl import check_pair
 from dlkd.losses.labels import label_shares
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.reduction import Reduction, reduce
 from dlkd.losses.temperature import Temperature, temperature_pair
+from dlkd.losses.together import WithGradient, together
 
 
 def dkd_divergence(
@@ -43,13 +44,26 @@ def dkd_divergence(
         student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
         t = temperature_pair(temperature, student)
         pairs = label_shares(target, student)
-        z_s, z_t = pairs.expand(student / t.student), pairs.expand(teacher / t.teacher)
-        p, q = split(z_t, pairs.classes), split(z_s, pairs.classes)
-        target_part = event_kl(p.event, q.event)
-        # The class left out is 0 in both: its term vanishes by the difference.
-        other_part = (p.others.exp() * (p.others - q.others)).sum(dim=1)
+        classes = pairs.classes
         a, b = (pairs.expand(_column(w, student)) for w in (alpha, beta))
-        return pairs.gather(a * target_part + b * other_part, student.shape[0])
+        z_s, z_t, t_s, t_t = (pairs.expand(x) for x in (student, teacher, t.student, t.teacher))
+
+        def plain(z: Tensor) -> Tensor:
+            p, q = split(z_t / t_t, classes), split(z / t_s, classes)
+            # The class left out is 0 in both: its term vanishes by the difference.
+            other_part = (p.others.exp() * (p.others - q.others)).sum(dim=1)
+            return a * event_kl(p.event, q.event) + b * other_part
+
+        def fast(z: Tensor) -> WithGradient:
+            # α·(q_y − p_y) at the label; n_s·(β − α·(q_y − p_y)) − β·n_t elsewhere, n the softmaxes over the others.
+            q, p = odds(z / t_s, classes), odds(z_t / t_t, classes)
+            value, pull = event_kl(p.event, q.event), a * (q.event.yes.exp() - p.event.yes.exp())
+            n_t = p.others.exp()
+            value = a * value + b * p.others.sub_(q.others).mul_(n_t).sum(dim=1)
+            gradient = q.others.exp_().mul_((b - pull).unsqueeze(1)).sub_(n_t.mul_(b.unsqueeze(1)))
+            return WithGradient(value, gradient.scatter_(1, classes.unsqueeze(1), pull.unsqueeze(1)).div_(t_s))
+
+        return pairs.gather(together(plain, fast, z_s, t_s, t_t, a, b), student.shape[0])
 
 
 def dkd_loss(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.temperature import Temperature, Temperatures, temperature_pair
+from dlkd.losses.together import WithGradient, together
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature) -> Tensor:
@@ -31,9 +32,18 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: T
     with no_autocast(student_logits):
         student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
         t = temperature_pair(temperature, student)
-        log_p = torch.log_softmax(teacher / t.teacher, dim=1)
-        log_q = torch.log_softmax(student / t.student, dim=1)
-        return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+        def plain(z: Tensor) -> Tensor:
+            log_p, log_q = torch.log_softmax(teacher / t.teacher, dim=1), torch.log_softmax(z / t.student, dim=1)
+            return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+        def fast(z: Tensor) -> WithGradient:
+            log_p, log_q = torch.log_softmax(teacher / t.teacher, dim=1), torch.log_softmax(z / t.student, dim=1)
+            p = log_p.exp()
+            value = log_p.sub_(log_q).mul_(p).sum(dim=1)
+            return WithGradient(value, log_q.exp_().sub_(p).div_(t.student))
+
+        return together(plain, fast, student, *t)
 
 
 def kd_loss(

@@ -58,10 +58,9 @@ def check_range(target: Tensor, classes: int) -> None:
     """Raise ValueError unless all class numbers are in ``[0, classes)``."""
     if not target.numel() or not looks_at_values():
         return
-    if not 0 <= int(target.min()) <= int(target.max()) < classes:
-        raise ValueError(
-            f"expected labels between 0 and {classes - 1}, but got {int(target.min())} to {int(target.max())}"
-        )
+    least, most = (int(bound) for bound in torch.aminmax(target))
+    if not 0 <= least <= most < classes:
+        raise ValueError(f"expected labels between 0 and {classes - 1}, but got {least} to {most}")
 
 
 def without(logits: Tensor, classes: Tensor) -> Tensor:

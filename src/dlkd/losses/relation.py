@@ -11,6 +11,7 @@ from dlkd.losses.kl import check_pair
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.reduction import Reduction, reduce
 from dlkd.losses.temperature import Temperature, temperature_pair
+from dlkd.losses.together import WithGradient, together
 
 
 class Relation(NamedTuple):
@@ -38,9 +39,7 @@ def dist_relation(
     """
     p, q = _probabilities(student_logits, teacher_logits, temperature)
     with no_autocast(student_logits):
-        rows = 1 - _cosine(_centred(p, 1), _centred(q, 1), 1, eps)
-        columns = 1 - _cosine(_centred(p, 0), _centred(q, 0), 0, eps)
-        return Relation(rows, columns.mean())
+        return Relation(_dissimilarity(p, q, 1, eps, True), _dissimilarity(p, q, 0, eps, True).mean())
 
 
 def cosine_relation(
@@ -55,7 +54,7 @@ def cosine_relation(
     """
     p, q = _probabilities(student_logits, teacher_logits, temperature)
     with no_autocast(student_logits):
-        return Relation(1 - _cosine(p, q, 1, eps), (1 - _cosine(p, q, 0, eps)).mean())
+        return Relation(_dissimilarity(p, q, 1, eps, False), _dissimilarity(p, q, 0, eps, False).mean())
 
 
 def dist_loss(
@@ -117,6 +116,38 @@ def _probabilities(student_logits: Tensor, teacher_logits: Tensor, temperature: 
         return torch.softmax(teacher / t.teacher, dim=1), torch.softmax(student / t.student, dim=1)
 
 
+def _dissimilarity(p: Tensor, q: Tensor, dim: int, eps: float, centred: bool) -> Tensor:
+    """1 − cosine along ``dim``, of the centred values for a correlation."""
+
+    def plain(values: Tensor) -> Tensor:
+        a, b = (_centred(x, dim) if centred else x for x in (p, values))
+        return 1 - _cosine(a, b, dim, eps)
+
+    def fast(values: Tensor) -> WithGradient:
+        (a, _), (b, length) = (_unit(x, dim, centred) for x in (p, values))
+        cosine = (a * b).sum(dim=dim, keepdim=True)
+        return WithGradient(1 - cosine.squeeze(dim), a.addcmul_(b, cosine, value=-1).div_(-length))
+
+    return plain(q) if eps else together(plain, fast, q, dim=dim)
+
+
+def _unit(values: Tensor, dim: int, centred: bool) -> tuple[Tensor, Tensor]:
+    """Vectors of length 1, and their lengths; one that is constant becomes 0 and has the length ∞: no gradient."""
+    largest = values.amax(dim=dim, keepdim=True)
+    rounding = largest.new_full((), _vanishing(values))
+    if centred:
+        rounding = (4 * torch.finfo(values.dtype).eps * largest).clamp(min=rounding)
+        mean = values.mean(dim=dim, keepdim=True)
+        largest = torch.maximum(largest - mean, mean - values.amin(dim=dim, keepdim=True))
+        values = values - mean
+    dead = largest <= rounding
+    scale = largest.masked_fill(dead, torch.inf)
+    # Scaled first: the square of a probability of 1e-30 underflows in fp32.
+    scaled = values.div_(scale) if centred else values / scale
+    length = torch.linalg.vector_norm(scaled, dim=dim, keepdim=True).masked_fill_(dead, torch.inf)
+    return scaled.div_(length), length * scale
+
+
 def _centred(values: Tensor, dim: int) -> Tensor:
     """Minus the mean; exactly 0 where all are equal, for the rounding of a mean correlates with anything."""
     centred = values - values.mean(dim=dim, keepdim=True)
@@ -128,14 +159,19 @@ def _centred(values: Tensor, dim: int) -> Tensor:
 def _cosine(a: Tensor, b: Tensor, dim: int, eps: float) -> Tensor:
     """<a, b>/(‖a‖·‖b‖ + ε); 0 with gradient 0 where one of them vanishes."""
     # Scaled first: the square of a probability of 1e-30 underflows in fp32.
-    tiny = torch.finfo(a.dtype).tiny
-    scale_a = a.detach().abs().amax(dim=dim, keepdim=True).clamp(min=tiny)
-    scale_b = b.detach().abs().amax(dim=dim, keepdim=True).clamp(min=tiny)
+    least = _vanishing(a)
+    scale_a = a.detach().abs().amax(dim=dim, keepdim=True).clamp(min=least)
+    scale_b = b.detach().abs().amax(dim=dim, keepdim=True).clamp(min=least)
     unit_a, unit_b = a / scale_a, b / scale_b
     square_a, square_b = unit_a.square().sum(dim=dim), unit_b.square().sum(dim=dim)
-    dead = (square_a < 1e-12) | (square_b < 1e-12)
+    dead = ((scale_a == least) | (scale_b == least)).squeeze(dim)
     # The root is taken where it has a gradient; elsewhere the correlation is 0 by definition.
     norm = (torch.where(dead, 1.0, square_a) * torch.where(dead, 1.0, square_b)).sqrt()
     if eps:
-        norm = norm + eps / (scale_a * scale_b).squeeze(dim).clamp(min=tiny)
+        norm = norm + eps / (scale_a * scale_b).squeeze(dim).clamp(min=least)
     return torch.where(dead, 0.0, (unit_a * unit_b).sum(dim=dim) / norm)
+
+
+def _vanishing(like: Tensor) -> float:
+    """What is not larger than this counts as 0: the gradient of a cosine is one over the length."""
+    return 1e3 * torch.finfo(like.dtype).tiny

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlkd.losses.binary import event_kl, log_event
+from dlkd.losses.binary import event_kl, log_event, lowest, odds
 from dlkd.losses.kl import check_pair
 from dlkd.losses.labels import label_shares
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.reduction import Reduction, reduce
+from dlkd.losses.together import WithGradient, together
 
 
 def rld_loss(
@@ -43,18 +44,24 @@ def rld_loss(
     with no_autocast(student_logits):
         student, teacher = full_precision(student_logits), full_precision(frozen(teacher_logits))
         pairs = label_shares(target, student)
+        classes, t, t_c = pairs.classes, temperature, confidence_temperature
         z_s, z_t = pairs.expand(student), pairs.expand(teacher)
-        top = log_event(z_t / confidence_temperature, z_t.argmax(dim=1))
-        confidence = event_kl(top, log_event(z_s / confidence_temperature, pairs.classes))
-        below = _below(z_s, z_t, pairs.classes, temperature)
-        rows = alpha * confidence_temperature**2 * confidence + beta * temperature**2 * below
-        return reduce(pairs.gather(rows, student.shape[0]), reduction)
+        top = odds(z_t / t_c, z_t.argmax(dim=1)).event
+        column = classes.unsqueeze(1)
+        dropped = z_t >= z_t.gather(1, column)
+        a, b = alpha * t_c**2, beta * t**2
 
+        def plain(z: Tensor) -> Tensor:
+            log_p, log_q = (torch.log_softmax((x / t).masked_fill(dropped, lowest(x)), dim=1) for x in (z_t, z))
+            return a * event_kl(top, log_event(z / t_c, classes)) + b * (log_p.exp() * (log_p - log_q)).sum(dim=1)
 
-def _below(z_s: Tensor, z_t: Tensor, classes: Tensor, temperature: float) -> Tensor:
-    kept = z_t < z_t.gather(1, classes.unsqueeze(1))
-    # A row without any class left would be a softmax over nothing; all classes stand in and are not counted.
-    dropped = ~kept & kept.any(dim=1, keepdim=True)
-    log_p = torch.log_softmax((z_t / temperature).masked_fill(dropped, -torch.inf), dim=1).masked_fill(~kept, 0.0)
-    log_q = torch.log_softmax((z_s / temperature).masked_fill(dropped, -torch.inf), dim=1).masked_fill(~kept, 0.0)
-    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+        def fast(z: Tensor) -> WithGradient:
+            log_p, log_q = (torch.log_softmax((x / t).masked_fill_(dropped, lowest(x)), dim=1) for x in (z_t, z))
+            p, label = log_p.exp(), odds(z / t_c, classes)
+            value = a * event_kl(top, label.event) + b * log_p.sub_(log_q).mul_(p).sum(dim=1)
+            # The first part pulls at the label, and as much in all at the others; the second leaves the label out.
+            pull = ((a / t_c) * (label.event.yes.exp() - top.yes.exp())).unsqueeze(1)
+            gradient = log_q.exp_().sub_(p).mul_(b / t).sub_(label.others.exp_().mul_(pull))
+            return WithGradient(value, gradient.scatter_(1, column, pull))
+
+        return reduce(pairs.gather(together(plain, fast, z_s), student.shape[0]), reduction)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlkd.losses.labels import label_shares
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.standardize import row_std
 from dlkd.losses.temperature import Temperatures
@@ -70,10 +71,11 @@ def target_temperatures(
     if target.is_floating_point():
         if target.shape != logits.shape:
             raise ValueError(f"expected soft labels of shape {list(logits.shape)}, but got {list(target.shape)}")
-        share = full_precision(target)
-    else:
-        share = torch.nn.functional.one_hot(target, logits.shape[1])
-    return other_temperature * (target_temperature / other_temperature) ** share
+        return other_temperature * (target_temperature / other_temperature) ** full_precision(target)
+    classes = label_shares(target, logits).classes
+    return torch.full_like(full_precision(logits), other_temperature).scatter(
+        1, classes.unsqueeze(1), target_temperature
+    )
 
 
 def energy(logits: Tensor, temperature: float = 4.0) -> Tensor:

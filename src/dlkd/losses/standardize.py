@@ -22,18 +22,20 @@ def z_score(logits: Tensor, *, eps: float = 1e-7, unbiased: bool = False) -> Ten
     Source: Sun et al., "Logit standardization in knowledge distillation", CVPR 2024, algorithm 1.
     """
     with no_autocast(logits):
-        z = full_precision(logits)
-        centred = z - z.mean(dim=1, keepdim=True)
-        return centred / (row_std(z, unbiased=unbiased) + eps)
+        centred = _centred(full_precision(logits))
+        return centred / (_std(centred, unbiased) + eps)
 
 
 def row_std(logits: Tensor, *, unbiased: bool = False) -> Tensor:
     """Standard deviation of each row, ``[B, 1]``; its gradient is 0, not NaN, where a row is constant."""
-    centred = logits - logits.mean(dim=1, keepdim=True)
-    # Scaled, so that logits of 1e30 or 1e-30 neither overflow nor vanish in the square.
-    largest = centred.detach().abs().amax(dim=1, keepdim=True)
-    dead = largest == 0
-    scale = torch.where(dead, 1.0, largest)
-    n = logits.shape[1] - int(unbiased)
-    variance = (centred / scale).square().sum(dim=1, keepdim=True) / max(n, 1)
-    return torch.where(dead, 0.0, torch.where(dead, 1.0, variance).sqrt() * scale)
+    return _std(_centred(logits), unbiased)
+
+
+def _centred(z: Tensor) -> Tensor:
+    return z - z.mean(dim=1, keepdim=True)
+
+
+def _std(centred: Tensor, unbiased: bool) -> Tensor:
+    # The gradient of the norm is 0 at 0.
+    std: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True) / max(centred.shape[1] - unbiased, 1) ** 0.5
+    return std

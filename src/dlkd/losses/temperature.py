@@ -32,7 +32,9 @@ def temperature_pair(temperature: Temperature, like: Tensor) -> Temperatures:
         ValueError: a shape that does not fit, or a temperature that is not positive and finite.
     """
     if isinstance(temperature, Temperatures):
-        return Temperatures(_checked(temperature.teacher, like), _checked(temperature.student, like))
+        teacher, student = temperature
+        checked = _checked(student, like)
+        return Temperatures(checked if teacher is student else _checked(teacher, like), checked)
     if isinstance(temperature, int | float):
         if not 0 < temperature < math.inf:  # in Python: a look at a tensor would wait for the device
             raise ValueError(f"expected every temperature to be positive and finite, but got [{temperature}]")
@@ -49,8 +51,10 @@ def _checked(t: Tensor, like: Tensor) -> Tensor:
     t = t.to(like)
     if t.ndim != 2 or any(a not in (1, b) for a, b in zip(t.shape, like.shape, strict=True)):
         raise ValueError(f"expected temperatures broadcastable to {list(like.shape)}, but got {list(t.shape)}")
-    valid = (t > 0) & t.isfinite()
-    if looks_at_values() and not bool(valid.all()):
-        bad = t[~valid].flatten()[:3].tolist()
+    if looks_at_values() and t.numel():
+        least, most = torch.aminmax(t.detach())  # one pass; NaN comes through both
+        if 0 < least.item() and most.item() < math.inf:
+            return t
+        bad = t[~((t > 0) & t.isfinite())].flatten()[:3].tolist()
         raise ValueError(f"expected every temperature to be positive and finite, but got {bad}")
     return t

@@ -1,7 +1,7 @@
 """Where images come from: data sets by name, folders, tables, archives and objects."""
 
 from dlkd.data.sources.arrays import cifar, digits, npz
-from dlkd.data.sources.choose import NAMES, check_source_name, in_folders, open_source
+from dlkd.data.sources.choose import NAMES, check_source_name, has_columns, in_folders, open_source
 from dlkd.data.sources.folders import folder, unlabelled_files
 from dlkd.data.sources.huggingface import hugging_face
 from dlkd.data.sources.objects import from_dataset
@@ -19,6 +19,7 @@ __all__ = [
     "digits",
     "folder",
     "from_dataset",
+    "has_columns",
     "hugging_face",
     "in_folders",
     "in_memory",

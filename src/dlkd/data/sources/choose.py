@@ -35,6 +35,11 @@ def in_folders(name: str) -> bool:
     return name in OFFICIAL or name in ("folder", "table")
 
 
+def has_columns(name: str) -> bool:
+    """Whether a data set has columns that can be named."""
+    return name == "table" or name.startswith(HUB)
+
+
 def open_source(
     name: str,
     root: Path,
