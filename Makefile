@@ -8,7 +8,7 @@ quickstart: .venv/installed
 	$(BIN)/dlkd quickstart --out runs/quickstart --overwrite
 
 test: .venv/installed
-	$(BIN)/python -m pytest --cov=dlkd --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --cov=dlkd --cov-report=term:skip-covered
 
 check: .venv/installed
 	$(BIN)/ruff check .

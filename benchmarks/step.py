@@ -31,7 +31,8 @@ from dlkd.models import build_model
 from dlkd.train.fit import train_step
 from dlkd.train.optim import OptimOptions, make_optimizer
 from dlkd.train.options import DistillOptions, EngineOptions, ModelOptions, TeacherOptions
-from dlkd.train.session import Session, make_session
+from dlkd.train.session import Session
+from dlkd.train.setup import make_session
 
 CLASSES, IMAGES = 100, 4096
 

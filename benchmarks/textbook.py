@@ -46,6 +46,16 @@ def nkd(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return -(p_y * q_y.log()).mean() - 3.5 * 9 * (p * log_q).sum(dim=1).mean()
 
 
+def mlkd(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    total = s.new_zeros(())
+    for temperature in (2, 3, 4, 5, 6):
+        p, q = F.softmax(t / temperature, dim=1), F.softmax(s / temperature, dim=1)
+        log_q = F.log_softmax(s / temperature, dim=1)
+        total = total + temperature**2 * F.kl_div(log_q, p, reduction="batchmean")
+        total = total + (q @ q.T - p @ p.T).square().sum() / len(s) + (q.T @ q - p.T @ p).square().sum() / s.shape[1]
+    return total
+
+
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True), dim=1).mean()
 

@@ -176,3 +176,14 @@ def test_a_run_on_birds(tmp_path, dlkd):
     )
     assert done.status == 0, done.err
     assert "5994, 5794 and 200 as published: results are not comparable" in done.out
+
+
+def test_the_page_on_data_sets():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    for name, about in OFFICIAL.items():
+        counts = f"| {about.train:,} | {about.test:,} | {about.classes:,} | {'yes ' if about.fetched else ''}|"
+        assert counts in next(line for line in page.splitlines() if line.startswith(f"| [`{name}`]"))
+        words = [about.url, f"data/{about.base}", f"`--data.name {name} --data.root data`"]
+        words += [Path(inner).name for inner in about.holds]
+        assert [word for word in words if word not in sections[name]] == []

@@ -23,7 +23,7 @@ from dlkd.train.options import (
     TeacherOptions,
 )
 from dlkd.train.replay import keep_batch
-from dlkd.train.session import make_session
+from dlkd.train.setup import make_session
 
 MODELS = """
     import timm

@@ -16,7 +16,7 @@ from dlkd.models import build_model
 from dlkd.preflight import Finding, Preflight, preflight
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import EngineOptions, ProbeOptions
-from dlkd.train.session import make_session
+from dlkd.train.setup import make_session
 
 DATA = DataOptions("digits", held_out=0.2)
 ENGINE = EngineOptions(threads=1, tensorboard=False, report=False)

@@ -14,7 +14,7 @@ from dlkd.models import load_model
 from dlkd.train.fit import train_step
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import DistillOptions, EngineOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
-from dlkd.train.session import calibrate, make_session
+from dlkd.train.setup import calibrate, make_session
 
 FACTORIES = """
 import torch

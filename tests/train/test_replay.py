@@ -10,7 +10,7 @@ from dlkd.methods import LossOptions
 from dlkd.train.fit import _signals
 from dlkd.train.options import DataOptions, DistillOptions, EngineOptions, ModelOptions, TeacherOptions
 from dlkd.train.replay import BAD_BATCH, keep_batch
-from dlkd.train.session import calibrate, make_session
+from dlkd.train.setup import calibrate, make_session
 
 
 def test_a_run_that_diverges_keeps_its_batch(tmp_path, dlkd, distill):

@@ -10,7 +10,7 @@ from dlkd.data import DataOptions, ViewOptions
 from dlkd.methods import Signals
 from dlkd.train.fit import train_step
 from dlkd.train.options import DistillOptions, EngineOptions, ModelOptions, OptimOptions, TeacherOptions
-from dlkd.train.session import calibrate, make_session
+from dlkd.train.setup import calibrate, make_session
 
 
 def session_of(teacher, out, method, **views):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dlkd.data.augment import centre_crop
+from dlkd.data.augment import ArrayAugment, centre_crop
 from dlkd.data.family import Batch, ViewFamily
 from dlkd.data.samples import ArrayPixels, Samples
 from dlkd.errors import UserError
@@ -50,6 +50,19 @@ class Steps(Dataset["Batch | UserError"]):
             raise UserError(f"expected a batch size that {self.world} processes can share, but got {self.batch_size}")
         if self.family.mixing.kind != "none" and share % 2:
             raise UserError(f"expected an even batch on each process, since images mix in pairs, but got {share}")
+
+    @property
+    def one_by_one(self) -> bool:
+        """Are images in memory changed one at a time?"""
+        return any(isinstance(f.augment, ArrayAugment) for f in (self.family, self.strong) if f is not None)
+
+    def to(self, device: torch.device) -> Steps:
+        """The steps with images in memory moved to ``device``, but for those that are changed one at a time: they stay
+        where processes can prepare them."""
+        if self.one_by_one:
+            return self
+        strong = None if self.strong is None else self.strong.to(device)
+        return replace(self, family=self.family.to(device), strong=strong)
 
     @property
     def per_epoch(self) -> int:

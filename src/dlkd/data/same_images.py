@@ -49,7 +49,7 @@ def duplicate_remark(train: Samples, test: Samples) -> str | None:
     first = " = ".join(_place(part, k) for part, k in zip((train, test), pairs[0], strict=True))
     return (
         f"{len(pairs)} of {len(test)} test images are training images too, such as {first}: accuracy on them says "
-        "little; remove them from one of the two"
+        "little; unless the split is a published one, take them out of one part"
     )
 
 

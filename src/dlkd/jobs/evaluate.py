@@ -21,7 +21,7 @@ from dlkd.jobs.card import CONFIG, machine
 from dlkd.jobs.teacher_answers import TeacherAnswers, teacher_answers
 from dlkd.models import load_model
 from dlkd.train.options import ProbeOptions, RunOptions, TeacherOptions
-from dlkd.train.session import make_fabric
+from dlkd.train.setup import make_fabric
 from dlkd.train.teach import Teaching
 from dlkd.train.teachers import image_side
 

@@ -22,7 +22,8 @@ from dlkd.train.checkpoint import CURRENT, clean_temporaries
 from dlkd.train.fit import fit
 from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
-from dlkd.train.session import Session, make_session
+from dlkd.train.session import Session
+from dlkd.train.setup import make_session
 
 RESULTS, LABELS = "results.json", "labels.npz"
 

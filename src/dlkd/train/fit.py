@@ -19,7 +19,8 @@ from dlkd.train.interrupt import Interrupted, StopRequest
 from dlkd.train.log import BY_LEVEL, METRICS, Board, Screen, Waits, write_csv
 from dlkd.train.optim import learning_rate, set_learning_rate
 from dlkd.train.replay import keep_batch
-from dlkd.train.session import Session, calibrate
+from dlkd.train.session import Session
+from dlkd.train.setup import calibrate
 from dlkd.train.teach import some_ids
 
 

@@ -1,0 +1,246 @@
+"""The `setup` before `fit`: everything that the loop needs, put together from the options."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dlkd.data import (
+    Batch,
+    DataSet,
+    FilePixels,
+    Steps,
+    ViewOptions,
+    load_data,
+    strong_family,
+    view_family,
+)
+from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
+from dlkd.errors import UserError
+from dlkd.features import FeatureTap
+from dlkd.methods import Composition, make_method, resolve_loss
+from dlkd.models import InputFormat, build_model, default_input_format, load_weights
+from dlkd.store import Lessons, LiveLessons, StoredLessons
+from dlkd.train.ema import WeightAverage
+from dlkd.train.layers import Taps, check_layers, connect_layers, describe
+from dlkd.train.optim import make_optimizer
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.session import Session
+from dlkd.train.teach import make_teaching
+from dlkd.train.teachers import LoadedTeacher, image_side, load_teacher
+from dlkd.train.unlabelled import check_unlabelled
+
+PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
+    """Read data and teacher, build student, method and optimizer. Nothing is written.
+
+    Raises:
+        UserError: whatever is wrong with the options or the files, in one line.
+    """
+    options.check()
+    if isinstance(options, DistillOptions) and options.probe.level_views and options.loss.scale == "mean":
+        raise UserError(
+            "expected --loss.scale per_sample or none with --probe.level_views: the mean of T² is that of single views"
+        )
+    if options.engine.threads is not None:
+        torch.set_num_threads(options.engine.threads)
+    fabric = make_fabric(options)
+    distill = options if isinstance(options, DistillOptions) else DistillOptions(method="ce")
+    settings = resolve_loss(distill.method, distill.loss)
+    data = load_data(options.data)
+    torch.default_generator.manual_seed(options.seed)  # a learned temperature may begin at random weights
+    classes, samples = len(data.train.class_names), len(data.train)
+    method = make_method(distill.method, distill.loss, classes, label=options.label, samples=samples).to(fabric.device)
+    check_unlabelled(data.train, method, distill.method)
+    check_layers(distill, method)
+    channels = data.train.pixels.channels
+    loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
+    model = options.model if isinstance(options, TrainOptions) else distill.student
+    student_format = _student_format(model, data, channels)
+    asked = options.data.image_size if loaded is None else image_side(options.data, *loaded.members)
+    size = asked or student_format.resolution or 224
+    if isinstance(data.train.pixels, FilePixels):
+        student_format = dataclasses.replace(student_format, resolution=model.resolution)
+    views = _with_strong(options.views, method)
+    family = view_family(views, data, options.seed, size)
+    strong = strong_family(views, data, options.seed, size)
+    steps = Steps(family, options.optim.batch_size * options.optim.accumulate, strong=strong).to(fabric.device)
+    module = make_student(model, data, channels, options.seed)
+    layers = None
+    if loaded is not None and method.features is not None:
+        layers = connect_layers(distill, method.features, (module, student_format), loaded, data.train, size)
+        method.to(fabric.device)
+    if options.engine.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    wrapped: Any = torch.compile(module) if options.engine.compile else module
+    student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters()))
+    session = Session(
+        options=options,
+        fabric=fabric,
+        folder=options.out,
+        data=data,
+        size=size,
+        steps=steps,
+        model=model,
+        module=module,
+        student=student,
+        optimizer=optimizer,
+        input_format=student_format,
+        method_name=distill.method,
+        method_settings=settings,
+        method=method,
+        layers=layers,
+        quiet=quiet,
+        remarks=list(data.remarks),
+    )
+    if options.optim.ema is not None:
+        session.average = WeightAverage(module, options.optim.ema)
+    if loaded is not None:
+        _add_teacher(session, distill, loaded)
+    return session
+
+
+def _with_strong(views: ViewOptions, method: Composition) -> ViewOptions:
+    """A method of two views gets a strong one unless it was told which."""
+    if views.strong != "auto":
+        return views
+    return dataclasses.replace(views, strong="randaugment" if method.two_views else "none")
+
+
+def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeacher) -> None:
+    device = session.fabric.device
+    # A store keeps distances, so that methods that need them can share it with methods that do not.
+    with_probes = session.method.needs_probe or distill.store is not None
+    session.teaching = make_teaching(
+        distill.teacher,
+        distill.probe,
+        distill.engine,
+        session.data,
+        loaded,
+        size=session.size,
+        with_probes=with_probes,
+        device=device,
+    )
+    session.remarks += session.teaching.remarks
+    session.level = session.method.level or (DifficultyLevel().to(device) if with_probes else None)
+    if session.layers is not None:
+        # Folding has put other layers into the teacher, and torch.compile has not looked at the student yet.
+        session.taps = Taps(
+            FeatureTap(session.module, [stage.path for stage in session.layers.student]),
+            FeatureTap(loaded.members[0].module, [stage.path for stage in session.layers.teacher]),
+        )
+        session.remarks.append(describe(session.layers))
+    session.lessons, session.strong_lessons = _lessons(session, distill)
+
+
+def make_fabric(options: RunOptions) -> Fabric:
+    """Device and precision; refuses a device that is not there."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    kind, _, number = options.device.partition(":")
+    there = {
+        "auto": True,
+        "cpu": not number,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind not in there or (number and not number.isdigit()):
+        raise UserError(f"expected --device to be auto, cpu, cuda, cuda:N or mps, but got {options.device!r}")
+    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
+        raise UserError(f"there is no device {options.device} on this machine; use --device auto")
+    devices: Any = [int(number)] if number else 1
+    if options.engine.precision == "fp16" and (kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())):
+        raise UserError("expected --engine.precision fp32 or bf16 on a CPU, but got fp16")
+    precision: Any = PRECISION[options.engine.precision]
+    return Fabric(accelerator=kind, devices=devices, precision=precision)
+
+
+def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int) -> nn.Module:
+    """The student with the initial weights of ``seed``, or with those of a file."""
+    classes = len(data.train.class_names)
+    torch.default_generator.manual_seed(seed)
+    try:
+        module = build_model(model.name, classes, channels=channels)
+        if model.weights is not None:
+            load_weights(module, model.weights, num_classes=classes)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return module
+
+
+def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputFormat:
+    try:
+        known = default_input_format(model.name, len(data.train.class_names), channels)
+        if isinstance(data.train.pixels, FilePixels) and model.resolution is None:
+            return known
+        # Small images are shown as they are, not blown up to what a timm model was published for.
+        return dataclasses.replace(known, resolution=model.resolution)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _lessons(session: Session, options: DistillOptions) -> tuple[Lessons, Lessons]:
+    """Those of the training views, and those of their strong ones."""
+    assert session.teaching is not None
+    tau = session.score.temperature
+    wanted = PROBE_SCORES if options.store is not None else [n for n in PROBE_SCORES if n == session.score.name]
+    scores = [DifficultyScore(name, tau) for name in wanted]
+    tap = None if session.taps is None else session.taps.teacher
+    live = LiveLessons(session.teaching.teacher, scores, probe_logits=session.method.uses_probe, tap=tap)
+    if options.store is None:
+        return live, live
+    if session.teaching.specs and options.probe.norm == "batch":
+        raise UserError(
+            "expected --probe.norm eval or recalibrated with --store: by statistics of the batch a distance depends on "
+            "the company of an image, and cannot be kept"
+        )
+    stored = StoredLessons(options.store, live, session.family, session.teaching.identity)
+    strong = session.steps.strong
+    if strong is None:
+        return stored, stored
+    return stored, StoredLessons(options.store / "strong", live, strong, session.teaching.identity)
+
+
+def calibrate(session: Session) -> None:
+    """One pass over training views: sets the reference of the level, and the table of averaged levels.
+
+    Raises:
+        UserError: teacher or probe gave logits that are not finite.
+    """
+    options = session.options
+    if session.level is None or session.lessons is None or not isinstance(options, DistillOptions):
+        return
+    session.say("calibrating the difficulty level on training views …")
+    family, views = session.family, max(1, options.probe.level_views)
+    n = len(family.samples)
+    if not options.probe.level_views:
+        n = min(n, options.probe.reference)
+    # By statistics of the batch a distance depends on how many images are together.
+    together = options.optim.batch_size if options.probe.norm == "batch" else 256
+    rows = []
+    for view in range(views):
+        # Whole pairs of one view number: mixed images are part of the family.
+        order = family.order(view)
+        chosen = order[:n] if n < order.size else np.arange(order.size)
+        found = [
+            _difficulty_of(session, batch.to(session.fabric.device)) for batch in family.batches(chosen, view, together)
+        ]
+        rows.append(torch.cat(found))
+    distances = torch.stack(rows)
+    session.level.calibrate(distances.flatten())
+    if options.probe.level_views:
+        session.level_table = session.level.over_views(distances)
+
+
+def _difficulty_of(session: Session, batch: Batch) -> Tensor:
+    assert session.lessons is not None
+    ids = session.family.samples.ids[batch.positions.cpu().numpy()]
+    return session.difficulty(session.lessons(batch), batch.target, ids)
