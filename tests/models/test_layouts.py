@@ -87,3 +87,9 @@ def test_input_formats_of_ours():
     assert default_input_format("cifar:vgg13", 100, 3) == default_input_format("resnet20", 100, 3) != InputFormat()
     assert default_input_format("mobilenet_v1", 1000, 3).resolution == 224
     assert len(default_input_format("mobilenet_v1", 5, 1).mean) == 1
+
+
+def test_a_run_by_its_prefixed_name(good, train, tmp_path):
+    good(*train(tmp_path / "run", "--model.name", "cifar:vgg8"))
+    loaded = load_model(None, tmp_path / "run", 10, channels=1)
+    assert type(loaded.module).__name__ == "VGG" and loaded.module(torch.rand(2, 1, 8, 8)).shape == (2, 10)

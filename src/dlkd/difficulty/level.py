@@ -52,6 +52,8 @@ class DifficultyLevel(nn.Module):
     @property
     def calibrated(self) -> bool:
         """Has a reference been set, by :meth:`calibrate` or by loading a checkpoint?"""
+        if looks_at_values():
+            self._calibrated = int(self.count) > 0
         return self._calibrated
 
     @torch.no_grad()
@@ -76,7 +78,7 @@ class DifficultyLevel(nn.Module):
 
     def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
         super()._load_from_state_dict(*arguments, **keywords)
-        # Kept beside the buffer: the value of a tensor is not for a compiled graph to look at.
+        # Kept beside the buffer for compiled graphs, which cannot look at the value of a tensor.
         self._calibrated = int(self.count) > 0
 
     @torch.no_grad()

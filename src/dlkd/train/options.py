@@ -19,8 +19,9 @@ class ModelOptions:
     """A model to be trained.
 
     Attributes:
-        name: a CIFAR ResNet (resnet8 … resnet110, resnet8x4, resnet32x4), a timm model (timm:NAME),
-            torchvision:NAME, or package.module:factory.
+        name: a network of ours (resnet8 … resnet110, resnet8x4, resnet32x4, wrn16_1 … wrn40_2, vgg8,
+            cifar:vgg11 … cifar:vgg19, cifar:resnet50, shufflenet_v1, shufflenet_v2, mobilenet_v2, mobilenet_v1),
+            a timm model (timm:NAME), torchvision:NAME, or package.module:factory.
         weights: start from this file of weights instead of random ones.
         resolution: resize its input to this side; by default images are shown as they are.
     """
