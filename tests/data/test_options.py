@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dlkd.data import CropFlip, DataOptions, Mixing, ViewOptions, centre_crop, load_data, resized_crop_flip, view_family
-from dlkd.data.options import image_size
 from dlkd.data.sources import digits
+from dlkd.data.views import image_size
 from dlkd.errors import UserError
 
 TRUE = digits().train.labels

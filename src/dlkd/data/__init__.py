@@ -16,10 +16,11 @@ from dlkd.data.noise import (
     superclass_noise,
     symmetric_noise,
 )
-from dlkd.data.options import DataOptions, DataSet, ViewOptions, load_data, strong_family, view_family
+from dlkd.data.options import DataOptions, DataSet, load_data
 from dlkd.data.samples import ArrayPixels, FilePixels, Samples, stratified_split
 from dlkd.data.sources import from_dataset
 from dlkd.data.view_key import Stream, epoch_order, view_key
+from dlkd.data.views import ViewOptions, strong_family, view_family
 
 __all__ = [
     "ArrayAugment",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dlkd.errors import UserError
 
 if TYPE_CHECKING:
-    from dlkd.data.options import ViewOptions
+    from dlkd.data.views import ViewOptions
 
 
 def refuse_unused(options: ViewOptions, kind: str) -> None:
