@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dlkd import losses
 from dlkd.errors import UserError
 from dlkd.losses import energy_kd_loss, kd_loss, mlkd_loss, r2kd_value_loss
 from dlkd.methods import METHODS, LossOptions, Signals, make_method
@@ -108,3 +109,37 @@ def test_every_method_names_its_code_settings():
         assert bool(method.code) <= ("variant" in method.defaults), name
         assert method.code.keys() <= method.defaults.keys(), name
         assert method.latex and method.reference, name
+
+
+@pytest.mark.parametrize("name", ["ctkd", "ctkd+dkd", "ctkd+dist", "ctkd+r2kd", "ctkd+mlkd"])
+def test_a_learned_temperature_gets_its_whole_gradient(name):
+    """That of the teacher's half too: against a difference quotient of the loss in θ."""
+    method = make_method(name, LossOptions(ce_weight=0.0, kd_weight=1.0)).double()
+    method.start_epoch(100)
+    signals = Signals(STUDENT.clone().requires_grad_(), TEACHER, TARGET, probe_logits=PROBE)
+    theta = method.temperature.theta
+    (found,) = torch.autograd.grad(method.parts(signals).total, theta)
+    step = 1e-6
+    with torch.no_grad():
+        values = []
+        for sign in (1, -1):
+            theta += sign * step
+            values.append(method.parts(signals).total)
+            theta -= sign * step
+    assert found.item() == pytest.approx(-((values[0] - values[1]) / (2 * step)).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dkd", "nkd", "rld"])
+def test_one_sample_with_two_labels(name):
+    """The mean of the losses of both labels by their shares, in a batch of one as in any other."""
+    function = getattr(losses, f"{name}_loss")
+    soft = torch.zeros(1, 7, dtype=torch.float64)
+    soft[0, 2], soft[0, 5] = 0.3, 0.7
+    two, five = (function(STUDENT[:1], TEACHER[:1], torch.tensor([c])) for c in (2, 5))
+    torch.testing.assert_close(function(STUDENT[:1], TEACHER[:1], soft), 0.3 * two + 0.7 * five)
+
+
+def test_an_empty_batch_has_no_relation():
+    empty = torch.zeros(0, 7)
+    assert losses.dist_loss(empty, empty, reduction="none").shape == (0,)
+    assert losses.r2kd_value_loss(empty, empty, reduction="none").shape == (0,)

@@ -34,7 +34,7 @@ def test_unchecked_runs_go_on(tmp_path, dlkd, distill):
     assert "step" not in done.err  # what is wrong with its figures is said at the end
 
 
-@pytest.mark.parametrize("method", ["dlkd", "ce", "r2kd"])
+@pytest.mark.parametrize("method", ["dlkd", "ce", "r2kd", "dkd"])  # dkd warms up
 def test_the_same_loss_again(tmp_path, teacher, method):
     session = make_session(
         DistillOptions(
@@ -52,6 +52,7 @@ def test_the_same_loss_again(tmp_path, teacher, method):
     batch = session.steps[3]
     lesson = None if session.lessons is None else session.lessons(batch)
     session.module.train()
+    session.method.start_epoch(0)
     # Forward moves the running statistics, which training mode does not look at.
     signals = _signals(session, session.module(session.input_format(batch.images)), lesson, batch, False)
     keep_batch(session, batch, 3, signals)

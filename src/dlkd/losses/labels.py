@@ -22,7 +22,9 @@ class LabelShares(NamedTuple):
 
     def expand(self, values: Tensor) -> Tensor:
         """One row for each pair: ``[B, …]`` → ``[M, …]``."""
-        return values if self.rows is None or values.shape[0] == 1 else values[self.rows]
+        if self.rows is None:
+            return values
+        return values.expand(len(self.rows), *values.shape[1:]) if values.shape[0] == 1 else values[self.rows]
 
     def gather(self, per_pair: Tensor, batch: int) -> Tensor:
         """Σ over the classes of a sample of share·value: ``[M]`` → ``[B]``."""

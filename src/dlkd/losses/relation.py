@@ -128,7 +128,9 @@ def _dissimilarity(p: Tensor, q: Tensor, dim: int, eps: float, centred: bool) ->
         cosine = (a * b).sum(dim=dim, keepdim=True)
         return WithGradient(1 - cosine.squeeze(dim), a.addcmul_(b, cosine, value=-1).div_(-length))
 
-    return plain(q) if eps else together(plain, fast, q, dim=dim)
+    if not q.shape[0]:
+        return q.sum(dim=dim)  # of an empty batch nothing is dissimilar
+    return plain(q) if eps else together(plain, fast, q, p, dim=dim)
 
 
 def _unit(values: Tensor, dim: int, centred: bool) -> tuple[Tensor, Tensor]:

@@ -140,7 +140,8 @@ class Composition(nn.Module):
         for name, value in weights:
             if not 0 <= value < float("inf"):
                 raise ValueError(f"expected {name} to be finite and at least 0, but got {value}")
-        if label_weight == 0 and (kd_weight == 0 or temperature is None):
+        taught = (kd_weight > 0 and temperature is not None) or (feature_weight > 0 and features is not None)
+        if label_weight == 0 and not taught:
             raise ValueError("expected ce_weight or kd_weight above 0, else there is nothing to learn from")
         self.temperature, self.divergence, self.transform = temperature, divergence, transform
         self.weight, self.scale, self.label = weight, scale, label or _cross_entropy
@@ -212,11 +213,14 @@ class Composition(nn.Module):
         if x.labelled is None:
             label = self.label(x)
             return label, label.mean()
+        tiny = torch.finfo(x.labelled.dtype).tiny
         if x.target.is_floating_point():
-            label = self.label(x)
+            # A whole label out of what is known of it, since not every term is 0 where nothing is.
+            known = x._replace(target=x.target / x.labelled.unsqueeze(1).clamp(min=tiny))
         else:
-            label = x.labelled * self.label(x._replace(target=x.target.clamp(min=0)))
-        return label, label.sum() / x.labelled.sum().clamp(min=torch.finfo(x.labelled.dtype).tiny)
+            known = x._replace(target=x.target.clamp(min=0))
+        label = x.labelled * self.label(known)
+        return label, label.sum() / x.labelled.sum().clamp(min=tiny)
 
     def _scale(self, t: Temperatures) -> Tensor:
         if self.scale == "none":

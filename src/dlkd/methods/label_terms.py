@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -75,7 +75,7 @@ def smoothed(smoothing: float) -> LabelTerm:
 
 
 class EarlyLearning(nn.Module):
-    """CE + λ·log(1 − ⟨m_i, p⟩), m_i the running mean of the predictions for image i.
+    """CE + λ·log(1 − ⟨m_i, p⟩), m_i the running mean of the predictions for the views of image i, mixed or not.
 
     The memory is a buffer ``[samples, classes]``: it is in every checkpoint, so that a resumed run goes on with it.
 
@@ -112,12 +112,21 @@ class EarlyLearning(nn.Module):
         return cross_entropy(logits, signals.target) + self.strength * early_learning_regularizer(logits, kept)
 
 
+_USED = {"smoothing": {"smoothing"}, "gce": {"q"}, "sce": {"alpha", "beta"}, "elr": {"momentum", "strength"}}
+
+
 def make_label_term(options: LabelOptions, own: LabelTerm, *, samples: int | None, classes: int | None) -> LabelTerm:
     """The chosen label term; ``own`` is that of the method.
 
     Raises:
         ValueError: a value that makes no sense.
     """
+    for name, default in asdict(LabelOptions()).items():
+        if name != "term" and getattr(options, name) != default and name not in _USED.get(options.term, set()):
+            term = next(term for term, used in _USED.items() if name in used)
+            raise ValueError(f"expected the label term {term} with label.{name}, but got {options.term}")
+    if not all(0 <= weight < math.inf for weight in (options.alpha, options.beta)):
+        raise ValueError(f"expected alpha and beta of sce to be at least 0, but got {options.alpha} and {options.beta}")
     made: dict[str, Callable[[], LabelTerm]] = {
         "auto": lambda: own,
         "ce": lambda: plain,

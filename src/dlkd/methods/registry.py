@@ -132,6 +132,8 @@ def make_method(
     names, settings = parse_method(name), resolve_loss(name, options or LossOptions())
     try:
         label, build = label or LabelOptions(), next((b for n in names if (b := find_method(n).label)), None)
+        if label.term != "auto" and build is not None:
+            raise ValueError(f"expected the label term auto, but got {label.term}: the method has one of its own")
         if label.term == "trust" and not find_method(names[0]).teacher:
             raise ValueError("expected a method with a teacher for the label term trust")
         own = plain if build is None else build(settings)

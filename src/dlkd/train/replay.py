@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.data import Batch
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.features import FeatureTap
 from dlkd.files import write_atomic
 from dlkd.methods import LabelOptions, LossOptions, LossParts, Signals, make_method
@@ -62,6 +62,7 @@ def keep_batch(session: Session, batch: Batch, step: int, signals: Signals | Non
     loss = asdict(options.loss) if isinstance(options, DistillOptions) else {}
     about = {
         "step": step,
+        "epoch": step // session.steps.per_epoch,
         "strong": signals is not None and signals.strong,
         "model": session.model.name,
         "classes": len(session.data.train.class_names),
@@ -84,6 +85,9 @@ def keep_batch(session: Session, batch: Batch, step: int, signals: Signals | Non
 def replay(path: Path | str) -> Replay:
     """Compute the loss of a kept batch again.
 
+    The warm-up is that of the step; dropout draws anew, and the memory of the label term ``elr`` has seen the batch.
+    The file names student and method: ``package.module:name`` out of a stranger's file would be imported here.
+
     Args:
         path: a run folder that holds ``bad_batch.safetensors``, or the file itself.
 
@@ -98,9 +102,16 @@ def replay(path: Path | str) -> Replay:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"expected a kept batch at {file}, but found none that can be read") from error
-    student = build_model(about["model"], about["classes"], channels=about["channels"])
-    student.load_state_dict(_below("student/", tensors))
-    student.train()
+    try:
+        student = build_model(about["model"], about["classes"], channels=about["channels"])
+        student.load_state_dict(_below("student/", tensors))
+        student.train()
+        return _again(student, about, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{file} does not fit its own model or method: {first_line(error)}") from error
+
+
+def _again(student: nn.Module, about: dict[str, Any], tensors: dict[str, Tensor]) -> Replay:
     method = make_method(
         about["method"],
         LossOptions(**about["loss"]),
@@ -112,6 +123,7 @@ def replay(path: Path | str) -> Replay:
     if layers[0] and method.features is not None:
         method.features.connect(*([shape for _, shape in side] for side in layers))
     method.load_state_dict(_below("method/", tensors), strict=False)
+    method.start_epoch(about["epoch"])
     with FeatureTap(student, [path for path, _ in layers[0]]) as tap:
         logits = student(InputFormat.from_dict(about["input_format"])(tensors["images"]))
     student_features = tuple(tap.take())

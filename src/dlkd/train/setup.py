@@ -190,7 +190,8 @@ def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputF
 def _lessons(session: Session, options: DistillOptions) -> tuple[Lessons, Lessons]:
     """Those of the training views, and those of their strong ones."""
     assert session.teaching is not None
-    tau = session.score.temperature
+    # At the temperature of a score that looks at the probe; others leave the columns of a shared store as they are.
+    tau = session.score.temperature if session.score.needs == "probe" else 1.0
     wanted = PROBE_SCORES if options.store is not None else [n for n in PROBE_SCORES if n == session.score.name]
     scores = [DifficultyScore(name, tau) for name in wanted]
     tap = None if session.taps is None else session.taps.teacher
