@@ -48,3 +48,10 @@ def test_any_difficulty_can_drive_the_temperature(good, distill, tmp_path, score
 def test_a_score_without_a_largest_value_is_ranked(dlkd, distill, tmp_path):
     done = dlkd(*distill(tmp_path / "run", "--loss.score", "energy", "--loss.level", "absolute"))
     assert done.status == 2 and "rank or batch" in done.err
+
+
+def test_function_matching_is_a_recipe(good, distill, tmp_path):
+    arguments = list(distill(tmp_path / "run", "--force"))
+    good(arguments[0], "--config", "function-matching", *arguments[1:])
+    settings = json.loads((tmp_path / "run" / "results.json").read_text())["method"]
+    assert settings["ce_weight"] == 0 and settings["temperature"] == 1 and settings["name"] == "kd"
