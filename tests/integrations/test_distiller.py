@@ -273,3 +273,15 @@ def test_outputs_with_logits(teacher, net, data, with_logits):
     assert torch.equal(LogitsOf(teacher.eval())(images), teacher(images))
     with pytest.raises(ValueError, match="expected Identity to return logits, or an object with logits, but got list"):
         LogitsOf(nn.Identity())([1])
+
+
+def test_a_label_term_for_wrong_labels(teacher, net, data):
+    images, target = data
+    logits = net()(images).detach()
+    plain, robust = (Distiller(copy.deepcopy(teacher), "kd", label=label) for label in (None, LabelOptions("gce")))
+    parts = robust.parts(images, logits, target)
+    assert torch.equal(parts.distillation, plain.parts(images, logits, target).distillation)
+    p = torch.softmax(logits, 1).gather(1, target.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(parts.label, (1 - p**0.7) / 0.7)
+    with pytest.raises(ValueError, match="name of a method only"):
+        Distiller(copy.deepcopy(teacher), make_method("kd"), label=LabelOptions("gce"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.difficulty import prune_teacher
-from dlkd.methods import Composition, LossOptions, LossParts, Signals, make_method
+from dlkd.methods import Composition, LabelOptions, LossOptions, LossParts, Signals, make_method
 from dlkd.models import InputFormat
 from dlkd.teacher import FrozenTeacher, TeacherOutput
 
@@ -42,6 +42,7 @@ class Distiller(nn.Module):
         undo: the normalisation that the images of the loop have been through already, as by timm's loader or an
             image processor; it is undone for the teacher alone, before ``input_format``. Its resolution plays no part.
         loss: what departs from the defaults of the method.
+        label: the label term, where it is not the method's own.
         classes: how many there are, for a temperature learned for each sample.
 
     Raises:
@@ -59,11 +60,12 @@ class Distiller(nn.Module):
         input_format: Callable[[Tensor], Tensor] | None = None,
         undo: InputFormat | None = None,
         loss: LossOptions | None = None,
+        label: LabelOptions | None = None,
         classes: int | None = None,
     ) -> None:
         super().__init__()
         self.name = method if isinstance(method, str) else type(method).__name__
-        self.method = _method(method, loss, classes)
+        self.method = _method(method, loss, label, classes)
         if self.method.needs_teacher and teacher is None:
             raise ValueError(f"expected a teacher for the method {self.name}, but got None")
         self.undo = None if undo is None else _inverse(undo)
@@ -233,11 +235,13 @@ class Distiller(nn.Module):
         return copied
 
 
-def _method(method: str | Composition, loss: LossOptions | None, classes: int | None) -> Composition:
+def _method(
+    method: str | Composition, loss: LossOptions | None, label: LabelOptions | None, classes: int | None
+) -> Composition:
     if isinstance(method, str):
-        made = make_method(method, loss, classes)
-    elif loss is not None:
-        raise ValueError("expected loss settings with the name of a method only; a composition has its own")
+        made = make_method(method, loss, classes, label=label)
+    elif loss is not None or label is not None:
+        raise ValueError("expected loss and label settings with the name of a method only; a composition has its own")
     else:
         made = method
     if made.features is not None:
