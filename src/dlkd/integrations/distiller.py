@@ -99,8 +99,8 @@ class Distiller(nn.Module):
             ValueError: shapes that do not fit, student and teacher with different classes, labels out of range,
                 or logits of the teacher that are not finite.
         """
-        known: dict[str, Any] = {"strong": strong, "labelled": labelled, "positions": positions}
-        return self.method.parts(self.signals(images, student_logits, target, **known))
+        signals = self.signals(images, student_logits, target, strong=strong, labelled=labelled, positions=positions)
+        return self.method.parts(signals)
 
     def signals(
         self,

@@ -27,12 +27,20 @@ class Split(NamedTuple):
 
 def split(logits: Tensor, classes: Tensor) -> Split:
     """Both parts from one log-sum-exp over the other classes."""
+    own, rest = _apart(logits, classes)
+    return Split(_event(own, rest), (logits - rest).scatter(1, classes.unsqueeze(1), 0.0))
+
+
+def _apart(logits: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The logit of the class, and the log-sum-exp of all others, ``[M, 1]`` each."""
     column = classes.unsqueeze(1)
-    own = logits.gather(1, column)
     rest = torch.logsumexp(logits.scatter(1, column, -torch.inf), dim=1, keepdim=True)
+    return logits.gather(1, column), rest
+
+
+def _event(own: Tensor, rest: Tensor) -> LogEvent:
     whole = torch.logaddexp(own, rest)
-    event = LogEvent((own - whole).squeeze(1), (rest - whole).squeeze(1))
-    return Split(event, (logits - rest).scatter(1, column, 0.0))
+    return LogEvent((own - whole).squeeze(1), (rest - whole).squeeze(1))
 
 
 class Odds(NamedTuple):
@@ -65,15 +73,12 @@ def lowest(like: Tensor) -> float:
 
 
 def log_event(logits: Tensor, classes: Tensor) -> LogEvent:
-    """log p and log(1 − p) of one class of each row under softmax, both by log-sum-exp.
+    """log p and log(1 − p) of one class of each row under softmax, both by one log-sum-exp.
 
     log(1 − p) is the log-sum-exp of the other classes: official DKD and RLD take the logarithm of a summed
     probability, which is infinite in fp32 at a margin of about 100.
     """
-    column = classes.unsqueeze(1)
-    whole = torch.logsumexp(logits, dim=1)
-    rest = torch.logsumexp(logits.scatter(1, column, -torch.inf), dim=1)
-    return LogEvent(logits.gather(1, column).squeeze(1) - whole, rest - whole)
+    return _event(*_apart(logits, classes))
 
 
 def event_kl(p: LogEvent, q: LogEvent) -> Tensor:

@@ -120,18 +120,17 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
 def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch, strong: bool) -> Signals:
     """What the method sees; where nobody teaches, the student's own logits stand in for the teacher's."""
     labelled = batch.labelled_share() if session.data.train.unlabelled else None
+    taught = logits.detach() if lesson is None else lesson.logits
+    signals = Signals(logits, taught, batch.target, strong=strong, labelled=labelled, positions=batch.positions)
     if lesson is None:
-        taught = logits.detach()
-        return Signals(logits, taught, batch.target, strong=strong, labelled=labelled, positions=batch.positions)
+        return signals
     level = None
     if session.level_table is not None:
         level = session.level_table[batch.positions]
     elif session.level is not None:
         ids = session.data.train.ids[batch.positions.cpu().numpy()]
         level = session.level(session.difficulty(lesson, batch.target, ids))
-    return Signals(
-        logits, lesson.logits, batch.target, level, lesson.probe_logits, strong, labelled, positions=batch.positions
-    )
+    return signals._replace(level=level, probe_logits=lesson.probe_logits)
 
 
 def _check_logits(session: Session, logits: Tensor, batch: Batch, step: int, who: str, signals: Signals | None) -> None:

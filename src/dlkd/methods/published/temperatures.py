@@ -41,6 +41,17 @@ def _learned(s: Settings) -> LearnedTemperature:
     return InstanceTemperature(s["ramp_epochs"], s["classes"])
 
 
+_DLKD = {
+    "t_easy": 2.0,
+    "t_hard": 6.0,
+    "gamma": 1.0,
+    "score": "distance",
+    "distance_temperature": 1.0,
+    "level": "rank",
+    "scale": "per_sample",
+    "ce_weight": 0.1,
+    "kd_weight": 0.9,
+}
 TEMPERATURES: dict[str, Method] = {
     "ttm": Method(
         "KL(p_t^g/Σp_t^g || p_s)",
@@ -150,17 +161,7 @@ TEMPERATURES: dict[str, Method] = {
     "dlkd": Method(
         "s_i·KL(softmax(z_t/T_i) || softmax(z_s/T_i)), T_i = T_easy + (T_hard − T_easy)·ℓ_i^γ",
         "after Difficulty level-based knowledge distillation, Neurocomputing 2024; mapping and defaults are ours",
-        {
-            "t_easy": 2.0,
-            "t_hard": 6.0,
-            "gamma": 1.0,
-            "score": "distance",
-            "distance_temperature": 1.0,
-            "level": "rank",
-            "scale": "per_sample",
-            "ce_weight": 0.1,
-            "kd_weight": 0.9,
-        },
+        _DLKD,
         r"T_i^2\,\mathrm{KL}\left(p_t(T_i)\,\|\,p_s(T_i)\right),\quad T_i=T_{\mathrm{easy}}+(T_{\mathrm{hard}}-"
         r"T_{\mathrm{easy}})\,\ell_i^{\gamma},\;\ell_i=\mathrm{rank}\left\|p_t-p_p\right\|_2",
         "Only the abstract is public: it gives the distance between the predictions of the teacher and of its pruned "
@@ -170,17 +171,7 @@ TEMPERATURES: dict[str, Method] = {
     "dlkd-robust": Method(
         "DLKD, with w_i·CE, w_i = 1 − (1 − ℓ_i)·(max p_t − p_t,y)",
         "ours: DLKD for labels that may be wrong",
-        {
-            "t_easy": 2.0,
-            "t_hard": 6.0,
-            "gamma": 1.0,
-            "score": "distance",
-            "distance_temperature": 1.0,
-            "level": "rank",
-            "scale": "per_sample",
-            "ce_weight": 0.1,
-            "kd_weight": 0.9,
-        },
+        _DLKD,
         r"T_i^2\,\mathrm{KL}\left(p_t(T_i)\,\|\,p_s(T_i)\right)\;\text{and}\;w_i\,\mathrm{CE}_i,\quad "
         r"w_i=1-(1-\ell_i)\left(\max_c p_{t,c}-p_{t,y}\right)",
         "A given label counts less where the teacher is sure of another class and the sample is easy. With a teacher "
