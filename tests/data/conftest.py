@@ -1,5 +1,7 @@
 """Small data sets on disk and in memory."""
 
+import urllib.request
+
 import numpy as np
 import pytest
 import torch
@@ -29,3 +31,15 @@ def one_class_each():
         return in_memory(pixels, torch.arange(n), tuple(map(str, range(n))))
 
     return make
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Downloads are refused at once."""
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    urllib.request.install_opener(None)  # the next one reads the proxies anew
+    yield
+    urllib.request.install_opener(None)
