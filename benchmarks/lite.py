@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
+
+from recipe import spread
 
 from dlkd.cli import main as dlkd
 from dlkd.files import write_json
@@ -75,14 +76,6 @@ def collect(options: argparse.Namespace) -> dict[str, Any]:
         difference = [ours[s] - kd[s] for s in SEEDS if s in kd and s in ours]
         found["paired"].append({"noise": noise, "what": "DLKD − KD, accuracy", **spread(difference)})
     return found
-
-
-def spread(values: list[float]) -> dict[str, float | None]:
-    """Mean and standard deviation over seeds."""
-    return {
-        "mean": statistics.fmean(values) if values else None,
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-    }
 
 
 def main() -> None:
