@@ -31,7 +31,9 @@ class CheckpointError(ValueError):
         self.classes = classes
 
 
-def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None = None) -> None:
+def load_weights(
+    model: nn.Module, path: str | Path, *, num_classes: int | None = None, new_head: bool = False
+) -> int | None:
     """Load all weights of ``model`` from a ``.safetensors`` or a ``torch.save`` file.
 
     ``torch.save`` files are read with ``weights_only=True``. Common wrappers (``state_dict``,
@@ -43,12 +45,26 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
 
     Args:
         num_classes: of ``model``; a head with another number is then named as such.
+        new_head: leave a head with another number of classes as it is in ``model``, to be trained anew.
+
+    Returns:
+        The number of classes of the head that was left out; None where every weight was loaded.
 
     Raises:
         CheckpointError: in one line, what was expected, what was found, which keys differ.
     """
-    path = Path(path)
-    weights = read_state_dict(path)
+    return fit_weights(model, read_state_dict(Path(path)), str(path), num_classes=num_classes, new_head=new_head)
+
+
+def fit_weights(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str,
+    *,
+    num_classes: int | None = None,
+    new_head: bool = False,
+) -> int | None:
+    """Load named tensors that are in memory; ``source`` says where they are from. See :func:`load_weights`."""
     expected = model.state_dict()
     missing = sorted(expected.keys() - weights.keys())
     unexpected = sorted(weights.keys() - expected.keys())
@@ -63,13 +79,18 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int | None 
         for label, items in (("missing:", missing), ("unexpected:", unexpected), ("shapes:", shapes))
         if items
     ]
+    classes = _other_classes(misfits, num_classes) if misfits else None
+    if new_head and classes is not None and not missing and not unexpected:
+        model.load_state_dict({**weights, **{key: expected[key] for key in misfits}})
+        return classes
     if problems:
-        if (classes := _other_classes(misfits, num_classes)) is not None:
+        if classes is not None:
             problems.insert(0, f"expected {num_classes} classes, but the weights have {classes}")
         if (layout := foreign_layout(weights.keys(), expected.keys())) is not None:
             problems.insert(0, layout)
-        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
+        raise CheckpointError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
     model.load_state_dict(weights)
+    return None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

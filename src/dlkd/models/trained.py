@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
-from dlkd.models.checkpoint import CheckpointError, load_weights
+from dlkd.models.checkpoint import CheckpointError, fit_weights, load_weights
 from dlkd.models.input_format import InputFormat
 from dlkd.models.registry import (
     build_model,
@@ -88,7 +88,7 @@ def load_model(
                 f"give {prefix}weights or {prefix}pretrained"
             )
         name = _stated(name, "published weights", prefix)
-        module = _published(name, num_classes, channels, prefix)
+        module, _ = _published(name, num_classes, channels, prefix)
     else:
         if pretrained:
             raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
@@ -223,8 +223,41 @@ def _agreed_name(stated: str | None, saved: str, path: Path, prefix: str) -> str
     return stated
 
 
-def _published(name: str, num_classes: int, channels: int, prefix: str) -> nn.Module:
-    """Download the weights of a name of timm or torchvision, if their head is for these classes."""
+def load_initial(
+    name: str,
+    num_classes: int,
+    *,
+    channels: int = 3,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    prefix: str = "",
+) -> tuple[nn.Module, int | None]:
+    """A model to be trained: random weights, those of a file or run folder, or published ones.
+
+    A head that is for another number of classes is left out: the model keeps a random one for ``num_classes``. See
+    :func:`load_model`.
+
+    Returns:
+        The model, and the number of classes of the head that was left out; None where none was.
+
+    Raises:
+        CheckpointError: weights that are missing, damaged, or for another model.
+        ValueError: an unknown name.
+    """
+    if pretrained and weights is not None:
+        raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
+    if pretrained:
+        return _published(name, num_classes, channels, prefix, new_head=True)
+    module = build_model(name, num_classes, channels=channels)
+    if weights is None:
+        return module, None
+    return module, load_weights(module, _weights_file(weights), num_classes=num_classes, new_head=True)
+
+
+def _published(
+    name: str, num_classes: int, channels: int, prefix: str, *, new_head: bool = False
+) -> tuple[nn.Module, int | None]:
+    """Download the weights of a name of timm or torchvision; and the classes of its head, if that was left out."""
     source, short = resolve_name(name)
     if source not in ("timm", "torchvision"):
         raise CheckpointError(
@@ -234,30 +267,37 @@ def _published(name: str, num_classes: int, channels: int, prefix: str) -> nn.Mo
     if classes is None:
         raise CheckpointError(f"{source} publishes no weights for {short!r}; give a file as {prefix}weights")
     # timm would silently make a random head for another number of classes.
-    if classes != num_classes:
+    if classes != num_classes and not new_head:
         raise CheckpointError(
             f"expected weights for {num_classes} classes, but those of {name} are for {classes}: "
             f"its head would be random; give weights of a model trained on these classes as {prefix}weights",
             classes=classes,
         )
+    left_out = None if classes == num_classes else classes
     try:
         if source == "timm":
             options = {} if channels == 3 else {"in_chans": channels}
-            module: nn.Module = import_timm(name).create_model(short, pretrained=True, **options)
-        else:
-            module = get_torchvision(short, channels, weights="DEFAULT")
+            timm = import_timm(name)
+            return timm.create_model(short, pretrained=True, num_classes=num_classes, **options), left_out
+        module = get_torchvision(short, channels, num_classes=num_classes)
+        weights = _torchvision_weights(short).get_state_dict(progress=False, check_hash=True)
     except Exception as error:
         raise CheckpointError(
             f"could not get the published weights of {name}: {first_line(error)}; "
             f"connect to the network, or give a file as {prefix}weights"
         ) from error
-    return module
+    fit_weights(module, weights, f"the published weights of {name}", num_classes=num_classes, new_head=new_head)
+    return module, left_out
 
 
 def _published_classes(source: str, short: str) -> int | None:
     if source == "timm":
         config = timm_pretrained_config(short)
         return int(config.num_classes) if config is not None and config.has_weights else None
+    return len(_torchvision_weights(short).meta["categories"])
+
+
+def _torchvision_weights(short: str) -> Any:
     from torchvision.models import get_model_weights
 
-    return len(get_model_weights(short).DEFAULT.meta["categories"])
+    return get_model_weights(short).DEFAULT

@@ -26,7 +26,9 @@ class OptimOptions:
         lr: Highest learning rate.
         momentum: Momentum of sgd, in [0, 1); adamw does not use it.
         nesterov: Nesterov momentum, for sgd.
-        weight_decay: Weight decay of matrices and kernels; norms and biases have none.
+        weight_decay: Weight decay.
+        decay_of: What decays: matrices and kernels (weights), or norms and biases too (all), as in the published
+            recipes of distillation.
         schedule: How the learning rate goes over the run, after the warm-up.
         milestones: Where schedule "step" lowers the rate, as rising shares of the run in (0, 1).
         decay: Factor of schedule "step" at each milestone, in (0, 1].
@@ -42,6 +44,7 @@ class OptimOptions:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
+    decay_of: Literal["weights", "all"] = "weights"
     schedule: Literal["cosine", "step", "one_cycle", "constant"] = "cosine"
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
     decay: float = 0.1
@@ -110,13 +113,16 @@ class OptimOptions:
 
 
 def decay_groups(
-    model: nn.Module, weight_decay: float, extra_parameters: Iterable[nn.Parameter] = ()
+    model: nn.Module,
+    weight_decay: float,
+    extra_parameters: Iterable[nn.Parameter] = (),
+    of: Literal["weights", "all"] = "weights",
 ) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for norms and biases (vectors); each parameter once."""
+    """Weight decay for matrices and kernels, for norms and biases (vectors) only ``of`` all; each parameter once."""
     unique = {id(p): p for p in (*model.parameters(), *extra_parameters) if p.requires_grad}
     return [
         {"params": [p for p in unique.values() if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in unique.values() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in unique.values() if p.ndim <= 1], "weight_decay": weight_decay if of == "all" else 0.0},
     ]
 
 
@@ -129,7 +135,7 @@ def make_optimizer(
         UserError: the options are bad, or nothing is trainable.
     """
     options.check()
-    groups = decay_groups(model, options.weight_decay, extra_parameters)
+    groups = decay_groups(model, options.weight_decay, extra_parameters, options.decay_of)
     if not any(group["params"] for group in groups):
         raise UserError("expected the student to have trainable parameters, but got none; unfreeze some")
     if options.optimizer == "adamw":

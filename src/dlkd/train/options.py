@@ -22,12 +22,15 @@ class ModelOptions:
         name: a network of ours (resnet8 … resnet110, resnet8x4, resnet32x4, wrn16_1 … wrn40_2, vgg8,
             cifar:vgg11 … cifar:vgg19, cifar:resnet50, shufflenet_v1, shufflenet_v2, mobilenet_v2, mobilenet_v1),
             a timm model (timm:NAME), torchvision:NAME, or package.module:factory.
-        weights: start from this file of weights instead of random ones.
+        weights: start from these weights instead of random ones: a file, or the folder of a run. A classifier for
+            another number of classes is replaced by a new one.
+        pretrained: start from the published weights of a timm or torchvision name, in the same way.
         resolution: resize its input to this side; by default images are shown as they are.
     """
 
     name: str = "resnet20"
     weights: Path | None = None
+    pretrained: bool = False
     resolution: int | None = None
 
 
@@ -55,6 +58,7 @@ class TeacherOptions:
             none of them (none), or unknown; auto reads it from the teacher's own run.
         labels: which labels it was trained on: clean (an oracle where labels are noisy), given, or unknown;
             auto reads it from the teacher's own run.
+        resolution: resize its input to this side; by default images are shown as it was trained on, or as they are.
         fold: fold batch normalisation into the convolutions, which is the same function up to rounding.
         precision: of its arithmetic.
     """
@@ -66,6 +70,7 @@ class TeacherOptions:
     classes: list[Path | None] | Path | None = None
     seen: Literal["auto", "train", "kept", "none", "unknown"] = "auto"
     labels: Literal["auto", "clean", "given", "unknown"] = "auto"
+    resolution: int | None = None
     fold: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 

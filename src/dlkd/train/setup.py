@@ -25,7 +25,7 @@ from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
 from dlkd.errors import UserError
 from dlkd.features import FeatureTap
 from dlkd.methods import Composition, make_method, resolve_loss
-from dlkd.models import InputFormat, build_model, default_input_format, load_weights
+from dlkd.models import InputFormat, default_input_format, load_initial
 from dlkd.store import Lessons, LiveLessons, StoredLessons
 from dlkd.train.ema import WeightAverage
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
@@ -73,7 +73,8 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     family = view_family(views, data, options.seed, size)
     strong = strong_family(views, data, options.seed, size)
     steps = Steps(family, options.optim.batch_size * options.optim.accumulate, strong=strong).to(fabric.device)
-    module = make_student(model, data, channels, options.seed)
+    prefix = "--model." if isinstance(options, TrainOptions) else "--student."
+    module, said = make_student(model, data, channels, options.seed, prefix)
     layers = None
     if loaded is not None and method.features is not None:
         layers = connect_layers(distill, method.features, (module, student_format), loaded, data.train, size)
@@ -99,7 +100,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         method=method,
         layers=layers,
         quiet=quiet,
-        remarks=list(data.remarks),
+        remarks=[*data.remarks, *([said] if said else [])],
     )
     if options.optim.ema is not None:
         session.average = WeightAverage(module, options.optim.ema)
@@ -163,17 +164,24 @@ def make_fabric(options: RunOptions) -> Fabric:
     return Fabric(accelerator=kind, devices=devices, precision=precision)
 
 
-def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int) -> nn.Module:
-    """The student with the initial weights of ``seed``, or with those of a file."""
+def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int, prefix: str) -> tuple[nn.Module, str]:
+    """The student with the initial weights of ``seed`` or with given ones, and what there is to say of them."""
     classes = len(data.train.class_names)
     torch.default_generator.manual_seed(seed)
     try:
-        module = build_model(model.name, classes, channels=channels)
-        if model.weights is not None:
-            load_weights(module, model.weights, num_classes=classes)
+        module, left_out = load_initial(
+            model.name,
+            classes,
+            channels=channels,
+            weights=model.weights,
+            pretrained=model.pretrained,
+            prefix=prefix,
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
-    return module
+    if left_out is None:
+        return module, ""
+    return module, f"{model.name} begins with given weights, but for their classifier of {left_out} classes"
 
 
 def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputFormat:

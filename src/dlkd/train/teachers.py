@@ -44,7 +44,9 @@ def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> Loade
     about: list[dict[str, object]] = []
     for k, source in enumerate(sources):
         member, own = _load(source, options.pretrained, data, channels)
-        if len(sources) > 1 and isinstance(data.train.pixels, FilePixels):
+        if options.resolution is not None:
+            member = member._replace(input_format=_resized(member.input_format, options.resolution))
+        elif len(sources) > 1 and isinstance(data.train.pixels, FilePixels):
             member = member._replace(input_format=_own_resolution(member))
         who = "the teacher" if len(sources) == 1 else f"teacher {k + 1}"
         index = _index(own, data, who, remarks)
@@ -117,6 +119,12 @@ def _index(own: tuple[str, ...] | None, data: DataSet, who: str, remarks: list[s
             f"these {len(wanted)} alone"
         )
     return index
+
+
+def _resized(form: InputFormat, side: int) -> InputFormat:
+    if side < 1:
+        raise UserError(f"expected --teacher.resolution to be at least 1, but got {side}")
+    return replace(form, resolution=side)
 
 
 def _own_resolution(member: LoadedModel) -> InputFormat:
