@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from scipy.special import log_softmax, softmax
 
 from dlkd import DataOptions, TeacherOptions
-from dlkd.data import load_data
+from dlkd.data import load_data, plain_batches
 from dlkd.models import load_model
 from dlkd.train.teachers import load_teacher
 
@@ -264,3 +264,33 @@ def test_each_teacher_is_shown_its_own_side(tmp_path, photos, good, train):
     expected = sum(m.module(m.input_format(x)) for m, x in zip(models, (small, images), strict=True)) / 2
     torch.testing.assert_close(found.module(found.input_format(images)), expected)
     assert np.isfinite(log_softmax(expected.detach().numpy(), axis=1)).all()
+
+
+def test_teacher_and_student_see_one_view_each_at_its_own_resolution(tmp_path, photos, good, train, dlkd):
+    files = ("--data.name", "folder", "--data.root", photos, "--data.image_size", 32, "--data.workers", 0)
+    good(*train(tmp_path / "teacher", *files, "--optim.batch_size", 8))
+    out = tmp_path / "student"
+    good(
+        *("distill", "--out", out, *files, "--teacher.weights", tmp_path / "teacher", "--teacher.resolution", 24),
+        *(
+            "--student.name",
+            "resnet8x0.5",
+            "--student.resolution",
+            16,
+            "--epochs",
+            1,
+            "--optim.batch_size",
+            8,
+            "--force",
+        ),
+        *("--store", tmp_path / "store", "--views.augment", "none", "--data.held_out", 0, "--data.test_share", 0.25),
+    )
+    assert read(out, "student.json")["input"]["resolution"] == 16
+    data = load_data(DataOptions("folder", photos, held_out=0, test_share=0.25))
+    model = load_model(None, tmp_path / "teacher", 2)
+    images = torch.cat([x for x, _ in plain_batches(data.train, size=32)])
+    small = torch.nn.functional.interpolate(images, size=(24, 24), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        expected = model.module(model.input_format(small))
+    torch.testing.assert_close(lesson(tmp_path / "store").float(), expected, rtol=0, atol=1e-4)
+    refused(dlkd("distill", *files, "--teacher.weights", tmp_path / "teacher", "--teacher.resolution", 0), "resolution")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dlkd.errors import UserError
-from dlkd.models import InputFormat, build_model, load_model, save_student, state_hash
+from dlkd.models import CheckpointError, InputFormat, build_model, load_initial, load_model, save_student, state_hash
 
 DATA = Path(os.environ.get("DLKD_SHARED_DATA", Path(__file__).parents[2] / "../shared/data"))
 FORM = InputFormat((0.25,), (0.5,), 16)
@@ -211,34 +211,87 @@ def test_published_only_by_timm_and_torchvision():
     assert "give name" in refusal(None, None, 100, pretrained=True)
 
 
-def test_published_by_timm(tmp_path, monkeypatch):
-    """From a cache as the hub makes it, then without one."""
+@pytest.fixture
+def timm_cache(tmp_path, monkeypatch):
+    """Call it to fill the hub's cache as if ``test_resnet`` of timm had been fetched; gives its weights."""
     timm = pytest.importorskip("timm")
     constants = pytest.importorskip("huggingface_hub").constants
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert "could not get the published weights" in refusal("timm:test_resnet", None, 1000, pretrained=True)
-    model = timm.create_model("test_resnet")
-    cache = tmp_path / f"models--{model.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
-    (cache / "refs").mkdir(parents=True)
-    (cache / "refs/main").write_text("0" * 40)
-    (cache / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    save_file(model.state_dict(), cache / "snapshots" / ("0" * 40) / "model.safetensors")
-    loaded = load_model("timm:test_resnet", None, 1000, pretrained=True)
-    assert loaded.weights_hash == state_hash(model.state_dict()) and not loaded.module.training
-    assert loaded.input_format == InputFormat((0.5,) * 3, (0.5,) * 3, 160)
+
+    def fetch():
+        model = timm.create_model("test_resnet")
+        cache = tmp_path / f"models--{model.pretrained_cfg['hf_hub_id'].replace('/', '--')}"
+        (cache / "refs").mkdir(parents=True)
+        (cache / "refs/main").write_text("0" * 40)
+        (cache / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        save_file(model.state_dict(), cache / "snapshots" / ("0" * 40) / "model.safetensors")
+        return model.state_dict()
+
+    return fetch
 
 
-def test_published_by_torchvision(tmp_path, monkeypatch):
-    """Without a network, then from a cache as torch.hub makes it."""
+@pytest.fixture
+def torchvision_cache(tmp_path, monkeypatch):
+    """The same, of torchvision's smallest ShuffleNet and torch.hub, with a network that nobody answers."""
     from torchvision.models import ShuffleNet_V2_X0_5_Weights
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # Nobody listens there.
+
+    def fetch():
+        state = build_model("torchvision:shufflenet_v2_x0_5", 1000).state_dict()
+        file = tmp_path / "hub/checkpoints" / ShuffleNet_V2_X0_5_Weights.DEFAULT.url.rsplit("/", 1)[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, file)
+        return state
+
+    return fetch
+
+
+def test_published_by_timm(timm_cache):
+    """Without a cache, then from one."""
+    assert "could not get the published weights" in refusal("timm:test_resnet", None, 1000, pretrained=True)
+    state = timm_cache()
+    loaded = load_model("timm:test_resnet", None, 1000, pretrained=True)
+    assert loaded.weights_hash == state_hash(state) and not loaded.module.training
+    assert loaded.input_format == InputFormat((0.5,) * 3, (0.5,) * 3, 160)
+
+
+def test_published_by_torchvision(torchvision_cache):
     name = "torchvision:shufflenet_v2_x0_5"
     assert "connect to the network" in refusal(name, None, 1000, pretrained=True)
-    state = build_model(name, 1000).state_dict()
-    file = tmp_path / "hub/checkpoints" / ShuffleNet_V2_X0_5_Weights.DEFAULT.url.rsplit("/", 1)[1]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, file)
+    state = torchvision_cache()
     assert load_model(name, None, 1000, pretrained=True).weights_hash == state_hash(state)
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:shufflenet_v2_x0_5"])
+def test_a_student_may_begin_with_published_weights_and_a_new_classifier(name, timm_cache, torchvision_cache):
+    state = timm_cache() if name.startswith("timm") else torchvision_cache()
+    module, left_out = load_initial(name, 7, pretrained=True)
+    assert left_out == 1000 and module.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 7)
+    _only_head_is_new(module.state_dict(), state, {"fc.weight", "fc.bias"})
+    whole, nothing = load_initial(name, 1000, pretrained=True)
+    assert nothing is None and state_hash(whole.state_dict()) == state_hash(state)
+
+
+def test_a_student_may_begin_with_a_file_and_a_new_classifier(tmp_path):
+    state = build_model("resnet8", 10).state_dict()
+    save_file(state, tmp_path / "student.safetensors")
+    for weights in (tmp_path / "student.safetensors", tmp_path):
+        module, left_out = load_initial("resnet8", 3, weights=weights)
+        assert left_out == 10
+        _only_head_is_new(module.state_dict(), state, {"fc.weight", "fc.bias"})
+    assert load_initial("resnet8", 10, weights=tmp_path)[1] is None
+    assert load_initial("resnet8", 10)[1] is None
+    with pytest.raises(CheckpointError, match="missing"):
+        load_initial("resnet14", 3, weights=tmp_path)
+    with pytest.raises(CheckpointError, match="expected either a weights file or pretrained, but got both"):
+        load_initial("resnet8", 3, weights=tmp_path, pretrained=True)
+    with pytest.raises(CheckpointError, match=r"give a file as --student\.weights"):
+        load_initial("resnet8", 3, pretrained=True, prefix="--student.")
+
+
+def _only_head_is_new(found, given, head):
+    assert found.keys() == given.keys()
+    assert {key for key in given if not torch.equal(found[key], given[key])} == head

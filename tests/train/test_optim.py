@@ -73,6 +73,24 @@ def test_vectors_have_no_decay_and_each_parameter_is_there_once():
     ]
 
 
+def test_all_parameters_decay_where_asked():
+    """As in mdistiller, whose SGD is given all learnable parameters with one weight decay."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    sgd = make_optimizer(model, OptimOptions(weight_decay=0.1, decay_of="all"))
+    assert [group["weight_decay"] for group in sgd.param_groups] == [0.1, 0.1]
+    published = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
+    start = [p.detach().clone() for p in model.parameters()]
+    after = []
+    for optimizer in (sgd, published):
+        with torch.no_grad():
+            for p, s in zip(model.parameters(), start, strict=True):
+                p.copy_(s).grad = torch.full_like(p, 0.5)
+        optimizer.step()
+        after.append([p.detach().clone() for p in model.parameters()])
+    for ours_, theirs in zip(*after, strict=True):
+        torch.testing.assert_close(ours_, theirs, rtol=0, atol=0)
+
+
 def test_optimizers():
     model, extra = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
     sgd = make_optimizer(model, OptimOptions(momentum=0.8, nesterov=True, weight_decay=0.1), extra.parameters())

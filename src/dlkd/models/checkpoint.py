@@ -53,18 +53,8 @@ def load_weights(
     Raises:
         CheckpointError: in one line, what was expected, what was found, which keys differ.
     """
-    return fit_weights(model, read_state_dict(Path(path)), str(path), num_classes=num_classes, new_head=new_head)
-
-
-def fit_weights(
-    model: nn.Module,
-    weights: Mapping[str, Tensor],
-    source: str,
-    *,
-    num_classes: int | None = None,
-    new_head: bool = False,
-) -> int | None:
-    """Load named tensors that are in memory; ``source`` says where they are from. See :func:`load_weights`."""
+    path = Path(path)
+    weights = read_state_dict(path)
     expected = model.state_dict()
     missing = sorted(expected.keys() - weights.keys())
     unexpected = sorted(weights.keys() - expected.keys())
@@ -88,7 +78,7 @@ def fit_weights(
             problems.insert(0, f"expected {num_classes} classes, but the weights have {classes}")
         if (layout := foreign_layout(weights.keys(), expected.keys())) is not None:
             problems.insert(0, layout)
-        raise CheckpointError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
+        raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
     model.load_state_dict(weights)
     return None
 

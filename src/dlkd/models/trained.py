@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
-from dlkd.models.checkpoint import CheckpointError, fit_weights, load_weights
+from dlkd.models.checkpoint import CheckpointError, load_weights
 from dlkd.models.input_format import InputFormat
 from dlkd.models.registry import (
     build_model,
@@ -279,25 +279,34 @@ def _published(
             options = {} if channels == 3 else {"in_chans": channels}
             timm = import_timm(name)
             return timm.create_model(short, pretrained=True, num_classes=num_classes, **options), left_out
-        module = get_torchvision(short, channels, num_classes=num_classes)
-        weights = _torchvision_weights(short).get_state_dict(progress=False, check_hash=True)
+        module = get_torchvision(short, channels, weights="DEFAULT")
     except Exception as error:
         raise CheckpointError(
             f"could not get the published weights of {name}: {first_line(error)}; "
             f"connect to the network, or give a file as {prefix}weights"
         ) from error
-    fit_weights(module, weights, f"the published weights of {name}", num_classes=num_classes, new_head=new_head)
+    if left_out is not None:
+        _replace_head(module, get_torchvision(short, channels, num_classes=num_classes))
     return module, left_out
+
+
+def _replace_head(module: nn.Module, fresh: nn.Module) -> None:
+    """Put the layers of ``fresh`` that are for other classes in place of those of ``module``."""
+    own = module.state_dict()
+    other = {
+        key.rpartition(".")[0]
+        for key, value in fresh.state_dict().items()
+        if key in own and own[key].shape != value.shape
+    }
+    for path in other:
+        parent, _, name = path.rpartition(".")
+        setattr(module.get_submodule(parent), name, fresh.get_submodule(path))
 
 
 def _published_classes(source: str, short: str) -> int | None:
     if source == "timm":
         config = timm_pretrained_config(short)
         return int(config.num_classes) if config is not None and config.has_weights else None
-    return len(_torchvision_weights(short).meta["categories"])
-
-
-def _torchvision_weights(short: str) -> Any:
     from torchvision.models import get_model_weights
 
-    return get_model_weights(short).DEFAULT
+    return len(get_model_weights(short).DEFAULT.meta["categories"])
