@@ -120,6 +120,21 @@ def test_difficulty_of_few_or_equal_distances(distance):
         opened(pictures.difficulty(distance, reference, temperature))
 
 
+def test_memorisation_is_a_whole_bar_for_each_part(monkeypatch):
+    drawn = []
+    save = pictures.png
+    monkeypatch.setattr(
+        pictures, "png", lambda f: drawn.extend((p.get_x(), p.get_width()) for p in f.axes[0].patches) or save(f)
+    )
+    pictures.memorisation(
+        {
+            "training, 7 $": {"wrong_label": 25.0, "true_label": 60.0, "neither": 15.0},
+            "held out, 1": {"wrong_label": 0.0, "true_label": 100.0, "neither": 0.0},
+        }
+    )
+    assert drawn == [(0, 25), (0, 0), (25, 60), (0, 100), (85, 15), (100, 0)]
+
+
 @pytest.mark.parametrize("rows", [[], [1], [10], list(range(1, 11))])
 def test_accuracy_by_level(figure, rows):
     values = [{"decile": k, "accuracy": 10.0 * k} for k in rows]

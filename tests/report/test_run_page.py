@@ -81,6 +81,17 @@ def test_a_taught_run_has_every_picture():
     assert cells[:3] == ["accuracy, %", "81.23", "93.00"] and "calibration error, %" in cells
 
 
+def test_what_was_memorised_is_told_and_shown():
+    of = {"images": 50, "wrong_label": 12.0, "true_label": 70.0, "neither": 18.0}
+    text = page(levels=[], difficulty=None, memorisation={"train": of, "held_out": {**of, "images": 5}})
+    assert headings(text) == ["Training", "Calibration", "Memorised wrong labels"]
+    assert sentences(text) == [
+        "Of 50 mislabelled training images the student gives 12.0 % their wrong label and 70.0 % the true one."
+    ]
+    only = page(levels=[], difficulty=None, memorisation={"held_out": of})
+    assert headings(only)[-1] == "Memorised wrong labels" and sentences(only) == []
+
+
 def test_a_run_alone_of_one_epoch():
     alone = [{**HISTORY[0], "kd": 0.0, "agreement": 0.0}]
     text = page(history=alone, levels=[], difficulty=None, epochs=1)

@@ -130,6 +130,22 @@ def accuracy_by_level(runs: Mapping[str, Sequence[Mapping[str, float]]], ylabel:
     return png(figure)
 
 
+def memorisation(parts: Mapping[str, Mapping[str, float]]) -> str:
+    """Of mislabelled images, the shares whose wrong label, true label or neither is named: one bar for each part."""
+    figure, axes = plt.subplots(figsize=(NARROW, 1.5 + 0.45 * len(parts)), layout="constrained")
+    rows, left = np.arange(len(parts)), np.zeros(len(parts))
+    for name, colour in (("wrong_label", "C3"), ("true_label", "C2"), ("neither", "0.8")):
+        shares = np.array([part[name] for part in parts.values()])
+        bars = axes.barh(rows, shares, left=left, color=colour, label=name.replace("_", " "))
+        # A number would not fit into a sliver.
+        axes.bar_label(bars, [f"{s:.0f}" if s >= 8 else "" for s in shares], label_type="center", fontsize=8)
+        left += shares
+    axes.set_yticks(rows, list(parts), fontsize=9, parse_math=False)
+    axes.set(ylim=(len(parts) - 0.5, -0.5), xlim=(0, 100), xlabel="% of the mislabelled images")
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center")
+    return png(figure)
+
+
 def by_level_over_epochs(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the method did to each tenth of the difficulty level, first and last epoch."""
     figure, grid = plt.subplots(1, 3, figsize=(WIDE, 3), layout="constrained")

@@ -10,6 +10,7 @@ from dlkd.evaluate.figures import NAMES
 from dlkd.report import pictures
 from dlkd.report.page import Page, Picture
 
+PARTS = {"train": "training", "held_out": "held out"}
 _CALIBRATION = "Test images. Above the diagonal the student is right more often than it is sure, below it less often."
 
 
@@ -49,6 +50,10 @@ def run_page(
     shown.append(
         Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]}), _CALIBRATION)
     )
+    if "memorisation" in results:
+        bars = {f"{PARTS[part]}, {of['images']}": of for part, of in results["memorisation"].items()}
+        words = "What the student says of images whose given label is wrong. On training images naming it is memory."
+        shown.append(Picture("Memorised wrong labels", pictures.memorisation(bars), words))
     if difficulty is not None:
         drawn = pictures.difficulty(difficulty["distance"], difficulty["reference"], difficulty["temperature"])
         words = "Left: the test images. Right: what a distance means, by its rank among the training views."
@@ -70,6 +75,20 @@ def _epochs(count: int) -> str:
 
 
 def _sentences(results: Mapping[str, Any]) -> list[str]:
+    return [*_about_teacher(results), *_about_memory(results)]
+
+
+def _about_memory(results: Mapping[str, Any]) -> list[str]:
+    if "train" not in (memory := results.get("memorisation", {})):
+        return []
+    of = memory["train"]
+    return [
+        f"Of {of['images']} mislabelled training images the student gives {of['wrong_label']:.1f} % their wrong label "
+        f"and {of['true_label']:.1f} % the true one."
+    ]
+
+
+def _about_teacher(results: Mapping[str, Any]) -> list[str]:
     if "teacher" not in results:
         return []
     seen = {
