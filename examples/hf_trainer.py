@@ -45,17 +45,8 @@ def main() -> None:
     teacher = train(LogitsOf(ResNetForImageClassification(small)), training)
     show("teacher", teacher, test)
 
-    student = ViTForImageClassification(
-        ViTConfig(
-            image_size=8,
-            patch_size=4,
-            hidden_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=96,
-            num_labels=10,
-        )
-    )
+    sizes = {"image_size": 8, "patch_size": 4, "hidden_size": 48, "intermediate_size": 96}
+    student = ViTForImageClassification(ViTConfig(**sizes, num_hidden_layers=2, num_attention_heads=4, num_labels=10))
     with tempfile.TemporaryDirectory() as folder:
         trainer = DistillationTrainer(
             student,

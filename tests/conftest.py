@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlkd.cli import main
 
@@ -146,6 +148,23 @@ def same(weights):
         return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def as_if_trained():
+    """Give a model the statistics and scales of a trained one, so that a norm that vanished would be noticed."""
+
+    def fill(model):
+        generator = torch.Generator().manual_seed(1)
+        for m in model.modules():
+            if isinstance(m, _BatchNorm):
+                m.running_mean.uniform_(-0.5, 0.5, generator=generator)
+                m.running_var.uniform_(0.5, 2, generator=generator)
+                nn.init.uniform_(m.weight, 0.5, 1.5, generator=generator)
+                nn.init.uniform_(m.bias, -0.5, 0.5, generator=generator)
+        return model.eval()
+
+    return fill
 
 
 @pytest.fixture(scope="session")

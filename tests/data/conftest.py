@@ -1,6 +1,8 @@
 """Small data sets on disk and in memory."""
 
+import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import torch
 from PIL import Image
 
 from dlkd.data.sources import folder, in_memory
+
+sys.path.append(str(Path(__file__).parent))  # for what the tests here share: digit_files and layouts
 
 
 @pytest.fixture
@@ -19,6 +23,17 @@ def photos(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (20 + k, 24, 3), np.uint8)).save(path)
     return folder(tmp_path / "photos").train
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with ``images/0.png`` to ``images/25.png``, the digits that ``digit_files.rows`` names."""
+    from digit_files import TEST, TRAIN, encoded
+
+    (tmp_path / "images").mkdir()
+    for k in (*TRAIN, *TEST):
+        (tmp_path / "images" / f"{k}.png").write_bytes(encoded(k))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

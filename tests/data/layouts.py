@@ -1,12 +1,16 @@
 """Small archives in the exact layout of the official ones, out of scikit-learn's digits."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 from sklearn.datasets import load_digits
+from torchvision import datasets
+
+from dlkd.data.noise.superclass import CIFAR100
 
 DIGITS = load_digits()
 CLASSES, TRAIN, TEST = 3, 3, 2
@@ -38,9 +42,67 @@ def each(names):
             yield from ((label, name, training, k) for k in chosen)
 
 
+def filled(base, names, place):
+    """Write each image to ``base / place(class name, image number)``; gives (file, class, is it for training)."""
+    found = []
+    for label, name, training, k in each(names):
+        file = place(name, k)
+        write(base / file, k)
+        found.append((file, label, training))
+    return found
+
+
+def parts(found, row):
+    """``row(file, class)`` of the training and of the test images."""
+    return [[row(file, label) for file, label, training in found if training == part] for part in (True, False)]
+
+
 def cell(texts):
     """A MATLAB cell array of strings."""
     return np.array(texts, object).reshape(-1, 1)
+
+
+def mat(path, content):
+    """A MATLAB file, compressed as MATLAB does it: with checksums that tell damage."""
+    savemat(path, content, do_compression=True)
+
+
+def cifar(root, name, patch, each=6):
+    """Digits of 32 pixels in the pickles of the official archive, whose md5 take the place of the official ones.
+
+    Args:
+        root: where the folder of the archive is made.
+        name: cifar10 or cifar100.
+        patch: pytest's monkeypatch.
+        each: training images of each of the ten classes there are; one more is for testing.
+
+    Returns:
+        uint8 images ``[N, 3, 32, 32]`` and labels of the training images, the same of the test images, class names.
+    """
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    names = [f"class {k}" for k in range(10)] if name == "cifar10" else sorted(" ".join(CIFAR100.values()).split())
+    prefix = "" if name == "cifar10" else "fine_"
+    (root / kind.base_folder).mkdir(parents=True)
+
+    def dump(file, content):
+        path = root / kind.base_folder / file
+        path.write_bytes(pickle.dumps(content))
+        return [file, datasets.utils.calculate_md5(path)]
+
+    found = []
+    for place, first, count in (("train_list", 0, each), ("test_list", each, 1)):
+        numbers = np.stack([np.flatnonzero(DIGITS.target == label)[first : first + count] for label in range(10)]).T
+        grey = np.rint(DIGITS.images[numbers.flatten()] * (255 / 16)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
+        pixels, labels = np.stack([grey, 255 - grey, grey.swapaxes(1, 2)], 1), DIGITS.target[numbers.flatten()]
+        files = [file for file, _ in getattr(kind, place)]
+        parts = zip(files, np.array_split(pixels.reshape(len(pixels), -1), len(files)), strict=True)
+        rows = zip(parts, np.array_split(labels, len(files)), strict=True)
+        known = [dump(file, {"data": data, f"{prefix}labels": y.tolist()}) for (file, data), y in rows]
+        patch.setattr(kind, place, known)
+        found += [pixels, labels]
+    filename, md5 = dump(kind.meta["filename"], {f"{prefix}label_names": names})
+    patch.setattr(kind, "meta", {**kind.meta, "filename": filename, "md5": md5})
+    return (*found, names)
 
 
 def tiny_imagenet(root):
@@ -100,71 +162,62 @@ def cub200(root):
 
 def stanford_dogs(root):
     names = ["n02085620-Chihuahua", "n02085782-Japanese_spaniel", "n02085936-Maltese_dog"]
-    found, parts = [], {True: [], False: []}
-    for label, name, training, k in each(names):
-        file = f"{name}/{name[:9]}_{k}.jpg"
-        write(root / "Images" / file, k)
-        found.append((f"Images/{file}", label, training))
-        parts[training].append((file, label + 1))
-    for part, rows in (("train", parts[True]), ("test", parts[False])):
-        files, labels = zip(*rows, strict=True)
+    found = filled(root, names, lambda name, k: f"Images/{name}/{name[:9]}_{k}.jpg")
+    rows = parts(found, lambda file, label: (file.removeprefix("Images/"), label + 1))
+    for part, chosen in zip(("train", "test"), rows, strict=True):
+        files, labels = zip(*chosen, strict=True)
         lists = {"file_list": cell(files), "annotation_list": cell([f[:-4] for f in files])}
-        savemat(root / f"{part}_list.mat", lists | {"labels": np.array(labels, np.uint8).reshape(-1, 1)})
+        mat(root / f"{part}_list.mat", lists | {"labels": np.array(labels, np.uint8).reshape(-1, 1)})
     return names, found
 
 
 def stanford_cars(root):
     names = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012"]
-    base, found, parts = root / "stanford_cars", [], {True: [], False: []}
+    base, found, listed = root / "stanford_cars", [], {True: [], False: []}
     for label, _, training, k in each(names):
-        file = f"{len(parts[training]) + 1:05d}.jpg"
+        file = f"{len(listed[training]) + 1:05d}.jpg"
         write(base / ("cars_train" if training else "cars_test") / file, k)
         found.append((f"{'cars_train' if training else 'cars_test'}/{file}", label, training))
-        parts[training].append((1, 24, 1, 24, label + 1, file))
+        listed[training].append((1, 24, 1, 24, label + 1, file))
     kind = [(f"bbox_{c}", object) for c in ("x1", "x2", "y1", "y2")] + [("class", object), ("fname", object)]
     (base / "devkit").mkdir()
     for path, training in (("devkit/cars_train_annos.mat", True), ("cars_test_annos_withlabels.mat", False)):
-        savemat(base / path, {"annotations": np.array(parts[training], kind).reshape(1, -1)})
-    savemat(base / "devkit/cars_meta.mat", {"class_names": np.array(names, object).reshape(1, -1)})
+        mat(base / path, {"annotations": np.array(listed[training], kind).reshape(1, -1)})
+    mat(base / "devkit/cars_meta.mat", {"class_names": np.array(names, object).reshape(1, -1)})
     return names, found
 
 
 def fgvc_aircraft(root):
     names = ["707-320", "727-200", "Boeing 717"]
-    data, found, parts = root / "fgvc-aircraft-2013b/data", [], {True: [], False: []}
-    for label, name, training, k in each(names):
-        write(data / f"images/{k:07d}.jpg", k)
-        found.append((f"data/images/{k:07d}.jpg", label, training))
-        parts[training].append(f"{k:07d} {name}")
-    lines(data / "variants.txt", names)
-    lines(data / "images_variant_trainval.txt", parts[True])
-    lines(data / "images_variant_test.txt", parts[False])
+    base = root / "fgvc-aircraft-2013b"
+    found = filled(base, names, lambda name, k: f"data/images/{k:07d}.jpg")
+    train, test = parts(found, lambda file, label: f"{Path(file).stem} {names[label]}")
+    lines(base / "data/variants.txt", names)
+    lines(base / "data/images_variant_trainval.txt", train)
+    lines(base / "data/images_variant_test.txt", test)
     return names, found
 
 
 def mit67(root):
     names = ["airport_inside", "artstudio", "auditorium"]
-    found, parts = [], {True: [], False: []}
-    for label, name, training, k in each(names):
-        write(root / "Images" / name / f"{name}_{k}.jpg", k)
-        found.append((f"Images/{name}/{name}_{k}.jpg", label, training))
-        parts[training].append(f"{name}/{name}_{k}.jpg")
-    lines(root / "TrainImages.txt", parts[True])
-    (root / "TestImages.txt").write_text("\n".join(parts[False]))  # the official file has no last newline
+    found = filled(root, names, lambda name, k: f"Images/{name}/{name}_{k}.jpg")
+    train, test = parts(found, lambda file, _: file.removeprefix("Images/"))
+    lines(root / "TrainImages.txt", train)
+    (root / "TestImages.txt").write_text("\n".join(test))  # the official file has no last newline
     return names, found
 
 
 def stanford40(root):
     names = ["applauding", "blowing_bubbles", "brushing_teeth"]
-    found, parts = [], {}
+    found, listed = [], {}
     for label, name, training, k in each(names):
         write(root / "JPEGImages" / f"{name}_{k:03d}.jpg", k)
         found.append((f"JPEGImages/{name}_{k:03d}.jpg", label, training))
-        parts.setdefault(f"{name}_{'train' if training else 'test'}", []).append(f"{name}_{k:03d}.jpg")
-    for part, rows in parts.items():
+        listed.setdefault(f"{name}_{'train' if training else 'test'}", []).append(f"{name}_{k:03d}.jpg")
+    for part, rows in listed.items():
         lines(root / f"ImageSplits/{part}.txt", rows)
     for part in ("train", "test"):
-        lines(root / f"ImageSplits/{part}.txt", [row for name in names for row in parts[f"{name}_{part}"]])
+        lines(root / f"ImageSplits/{part}.txt", [row for name in names for row in listed[f"{name}_{part}"]])
     lines(root / "ImageSplits/actions.txt", ["action_name\tnumber_of_images", *(f"{name}\t5" for name in names)])
     return names, found
 
@@ -178,8 +231,8 @@ def flowers102(root):
         found.append((f"jpg/image_{number:05d}.jpg", label, training))
         labels.append(label + 1)
         sets["tstid" if not training else "valid" if number % 5 == 1 else "trnid"].append(number)
-    savemat(base / "imagelabels.mat", {"labels": np.array([labels], np.uint8)})
-    savemat(base / "setid.mat", {key: np.array([value], np.uint16) for key, value in sets.items()})
+    mat(base / "imagelabels.mat", {"labels": np.array([labels], np.uint8)})
+    mat(base / "setid.mat", {key: np.array([value], np.uint16) for key, value in sets.items()})
     # In the order of its authors: first what is for training, then what is for choices.
     found.sort(key=lambda file: int(file[0][-9:-4]) % 5 == 1)
     return names, found
@@ -187,26 +240,22 @@ def flowers102(root):
 
 def oxford_pets(root):
     names = ["Abyssinian", "american_bulldog", "basset_hound"]
-    base, found, parts = root / "oxford-iiit-pet", [], {True: [], False: []}
-    for label, name, training, k in each(names):
-        write(base / f"images/{name}_{k}.jpg", k)
-        found.append((f"images/{name}_{k}.jpg", label, training))
-        parts[training].append(f"{name}_{k} {label + 1} {1 + (label > 0)} {label or 1}")
-    lines(base / "annotations/trainval.txt", parts[True])
-    lines(base / "annotations/test.txt", parts[False])
+    base = root / "oxford-iiit-pet"
+    found = filled(base, names, lambda name, k: f"images/{name}_{k}.jpg")
+    train, test = parts(found, lambda file, y: f"{Path(file).stem} {y + 1} {1 + (y > 0)} {y or 1}")
+    lines(base / "annotations/trainval.txt", train)
+    lines(base / "annotations/test.txt", test)
     return ["Abyssinian", "American Bulldog", "Basset Hound"], found
 
 
 def food101(root):
     names = ["apple_pie", "baby_back_ribs", "baklava"]
-    base, found, parts = root / "food-101", [], {True: {}, False: {}}
-    for label, name, training, k in each(names):
-        write(base / f"images/{name}/{k}.jpg", k)
-        found.append((f"images/{name}/{k}.jpg", label, training))
-        parts[training].setdefault(name, []).append(f"{name}/{k}")
+    base = root / "food-101"
+    found = filled(base, names, lambda name, k: f"images/{name}/{k}.jpg")
     (base / "meta").mkdir()
-    (base / "meta/train.json").write_text(json.dumps(parts[True]))
-    (base / "meta/test.json").write_text(json.dumps(parts[False]))
+    for part, files in zip(("train", "test"), parts(found, lambda file, _: file[len("images/") : -4]), strict=True):
+        of_class = {name: [file for file in files if file.startswith(f"{name}/")] for name in names}
+        (base / f"meta/{part}.json").write_text(json.dumps(of_class))
     return names, found
 
 

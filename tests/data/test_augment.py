@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from draws import states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -103,11 +104,6 @@ def test_resized_crop_flip_is_torchvisions_own_under_the_key():
         torch.manual_seed(int(view_key(3, 4, view, Stream.TRANSFORM)))
         assert torch.allclose(got, transform(IMAGE).float() / 255)
         assert got.shape == (3, 9, 9) and got.dtype == torch.float32 and 0 <= got.min() <= got.max() <= 1
-
-
-def states():
-    kind, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), (kind, keys.tobytes(), *rest)
 
 
 @pytest.mark.parametrize("transform", [*TRANSFORMS.values(), centre_crop(8)], ids=[*TRANSFORMS, "centre"])

@@ -31,10 +31,10 @@ GOOD = {
     "animated.gif": (FRAME, 8),
 }
 BAD = {
-    "truncated.jpg": "truncated.jpg is damaged or no image (image file is truncated",
-    "huge.png": "huge.png is damaged or no image (12000 × 12000 pixels, above the limit of 89478485); replace",
-    "empty.jpg": "empty.jpg is damaged or no image (no bytes in it); replace or remove it",
-    "text.png": "text.png is damaged or no image (in no known format); replace or remove it",
+    "truncated.jpg": "image file is truncated (68 bytes not processed)",
+    "huge.png": "12000 × 12000 pixels, above the limit of 89478485",
+    "empty.jpg": "no bytes in it",
+    "text.png": "in no known format",
 }
 
 
@@ -65,8 +65,7 @@ def test_what_becomes_rgb(name):
 def test_what_is_refused_in_one_line(name):
     with pytest.raises(UserError) as error:
         FilePixels([AWKWARD / name], AWKWARD).load(0)
-    message = str(error.value)
-    assert message.startswith(f"{AWKWARD}/{BAD[name]}") and "\n" not in message
+    assert str(error.value) == f"{AWKWARD / name} is damaged or no image ({BAD[name]}); replace or remove it"
 
 
 @pytest.fixture

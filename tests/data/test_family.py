@@ -1,12 +1,12 @@
 """The views of a family are named by (seed, sample, view), and the family by what its pixels depend on."""
 
 import os
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from draws import held, jitter, states
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,17 +16,6 @@ from dlkd.data.sources import folder, in_memory
 from dlkd.errors import UserError
 
 MIXINGS = [Mixing(), Mixing("mixup", 0.4), Mixing("cutmix")]
-
-
-def held(batch):
-    """What is in a batch that has no strong views."""
-    return [part for part in batch if part is not None]
-
-
-def jitter(image):
-    """Draws from all three generators, on an image of 6×6."""
-    x = torch.from_numpy(np.array(image.resize((6, 6)))).permute(2, 0, 1).float() / 255
-    return (x * random.random() + torch.rand(3, 6, 6) * float(np.random.rand())).clamp(0, 1)
 
 
 def assert_pure(family, seed, size):
@@ -68,11 +57,10 @@ def test_images_are_canonical(one_class_each, photos):
 
 
 def test_a_view_leaves_the_generators_alone(photos):
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes(), np.random.get_state()[2]
+    before = states()
     for mixing in MIXINGS:
         ViewFamily(photos, ImageTransform(jitter, {}), mixing).batch(np.arange(4), np.zeros(4, np.int64))
-    assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
-    assert np.random.get_state()[1].tobytes() == before[2] and np.random.get_state()[2] == before[3]
+    assert states() == before
 
 
 @settings(deadline=None, max_examples=30)

@@ -1,13 +1,14 @@
 """Which batch a training step sees, and that workers change nothing about it."""
 
+import multiprocessing
 import os
-import random
 import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from draws import held, jitter, states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,10 +26,6 @@ from dlkd.data import (
     resized_crop_flip,
 )
 from dlkd.errors import UserError
-
-
-def held(batch):
-    return [part for part in batch if part is not None]
 
 
 def same(one, other):
@@ -61,12 +58,6 @@ def test_epochs_differ_in_order_and_pixels(one_class_each):
     assert not torch.equal(first.positions, second.positions)
     back = [b.images[torch.argsort(b.positions)] for b in (first, second)]
     assert not torch.equal(*back)
-
-
-def jitter(image):
-    """Draws from all three generators, which every worker has in a state of its own."""
-    x = torch.from_numpy(np.array(image.resize((6, 6)))).permute(2, 0, 1).float() / 255
-    return (x * random.random() + torch.rand(3, 6, 6) * float(np.random.rand())).clamp(0, 1)
 
 
 @pytest.mark.parametrize("mixing", [Mixing(), Mixing("mixup"), Mixing("cutmix")], ids=lambda m: m.kind)
@@ -124,20 +115,20 @@ def test_a_damaged_image_is_the_same_line_for_any_workers(photos, damage):
         path.unlink()
     else:
         path.write_bytes(b"no image" if damage == "garbage" else path.read_bytes()[:900])
-    said = []
+    said, before = [], {*multiprocessing.active_children()}
     for workers in (0, 2):
         with pytest.raises(UserError) as error:
             batches(Steps(ViewFamily(photos, resized_crop_flip(6)), 3), workers=workers)
         said.append(str(error.value))
+        assert {*multiprocessing.active_children()} <= before  # though the error, with its frames, is still held
     assert said[0] == said[1] and str(path) in said[0] and "\n" not in said[0]
 
 
 def test_a_loader_leaves_the_generators_alone(one_class_each):
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[2]
+    before = states()
     batches(Steps(ViewFamily(one_class_each(8), CropFlip(), Mixing("mixup")), 4), workers=1)
     batches(Steps(ViewFamily(one_class_each(8), CropFlip(), Mixing("mixup")), 4))
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (random.getstate(), np.random.get_state()[2]) == before[1:]
+    assert states() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

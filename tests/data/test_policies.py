@@ -1,11 +1,11 @@
 """Policies, jitter and erasing: pure functions of the view key, in memory and from files; weak and strong views."""
 
 import json
-import random
 
 import numpy as np
 import pytest
 import torch
+from draws import states
 from PIL import Image
 from safetensors.torch import load_file
 from torchvision.transforms import AutoAugmentPolicy, v2
@@ -51,11 +51,6 @@ def in_memory(one_class_each, options, digits):
 
 def alone(family, position, view):
     return family.batch(np.array([position]), np.array([view])).images[0]
-
-
-def states():
-    kind, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), (kind, keys.tobytes(), *rest)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 import torch
@@ -29,11 +30,38 @@ def test_digits():
 
 
 @pytest.mark.parametrize("name", CIFAR)
-def test_cifar_in_the_official_layout(name):
+def test_cifar_in_the_official_layout(name, tmp_path, monkeypatch):
+    images, labels, others, other_labels, names = layouts.cifar(tmp_path, name, monkeypatch)
+    train, test, remarks = cifar(name, tmp_path, download=False)
+    for samples, pixels, given in ((train, images, labels), (test, others, other_labels)):
+        assert np.array_equal(samples.pixels.array.numpy(), pixels) and np.array_equal(samples.labels, given)
+        assert samples.class_names == tuple(names)
+    assert len(train) == 60 and len(test) == 10 and not remarks
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_that_is_damaged(name, tmp_path, monkeypatch):
+    """Not a byte is unpickled unless all are as published."""
+    layouts.cifar(tmp_path, name, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / CIFAR[name][0]).iterdir():
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        for content in (b"", whole[:middle], flipped, pickle.dumps(Trap())):
+            path.write_bytes(content)
+            with pytest.raises(UserError, match=f"{CIFAR[name][0]} is incomplete or damaged; delete it") as error:
+                cifar(name, tmp_path, download=True)
+            assert "\n" not in str(error.value) and not (tmp_path / "trap").exists()
+        path.write_bytes(whole)
+    assert len(cifar(name, tmp_path, download=False).train) == 60
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_the_whole_of_cifar(name):
     base, n, classes = CIFAR[name]
-    roots = [Path(os.environ[k]) for k in ("DLKD_DATA",) if k in os.environ] + [Path("/tmp/data")]
-    root = next((r for r in roots if (r / base).is_dir()), None)
-    if root is None:
+    root = Path(os.environ.get("DLKD_DATA", "data"))
+    if not (root / base).is_dir():
         pytest.skip(f"no {base} in DLKD_DATA")
     train, test, _ = cifar(name, root, download=False)
     files = ["train"] if name == "cifar100" else [f"data_batch_{k}" for k in range(1, 6)]
@@ -54,8 +82,9 @@ def test_cifar_that_is_incomplete_or_missing(tmp_path, name, download):
     (folder_ / "train").write_bytes(b"half of it")
     with pytest.raises(UserError, match=f"{folder_} is incomplete or damaged; delete it"):
         cifar(name, tmp_path, download)
-    with pytest.raises(UserError, match=r"found none; give --data.root, or --data.download true"):
+    with pytest.raises(UserError, match=r"found none; give --data.root, or --data.download true") as error:
         cifar(name, tmp_path / "nowhere", download=False)
+    assert f"nowhere/{folder_.name}" in str(error.value) and f"kriz/cifar-{name[5:]}-python.tar.gz" in str(error.value)
 
 
 def test_cifar_without_a_network(tmp_path, no_network, capsys):

@@ -1,21 +1,17 @@
 """Published data sets, each in the exact layout of its archives, read as their authors mean it."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
+from layouts import CLASSES, LAYOUTS, TEST, TRAIN
 from torchvision.datasets import flowers102
 
 from dlkd.data import DataOptions, load_data
 from dlkd.data.sources import OFFICIAL, official
 from dlkd.errors import UserError
-
-spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
-layouts = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(layouts)
-LAYOUTS, CLASSES, TRAIN, TEST = layouts.LAYOUTS, layouts.CLASSES, layouts.TRAIN, layouts.TEST
 
 # As published: Le and Yang 2015; Russakovsky et al. 2015; Wah et al. 2011; Khosla et al. 2011; Krause et al. 2013;
 # Maji et al. 2013; Quattoni and Torralba 2009; Yao et al. 2011; Nilsback and Zisserman 2008; Parkhi et al. 2012;
@@ -126,6 +122,40 @@ def test_damaged_lists(tmp_path, name):
     with pytest.raises(UserError, match="is incomplete or damaged") as error:
         official(name, tmp_path, download=False)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["stanford-dogs", "stanford-cars", "flowers102"])
+def test_any_cut_of_a_matlab_file_is_noticed(tmp_path, name):
+    make, base = LAYOUTS[name]
+    make(tmp_path)
+    for path in (tmp_path / base).rglob("*.mat"):
+        whole = path.read_bytes()
+        for length in range(0, len(whole) - 1, max(1, len(whole) // 15)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(UserError, match="is incomplete or damaged") as error:
+                official(name, tmp_path, download=False)
+            assert "\n" not in str(error.value)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "message"),
+    [
+        ("tiny-imagenet", "tiny-imagenet-200/val/val_annotations.txt", r"tiny-imagenet-200/val to hold the classes of"),
+        ("mit67", "TestImages.txt", r"TestImages.txt to hold the classes of"),
+        ("imagenet", None, r"imagenet/val to hold the classes of"),
+    ],
+)
+def test_test_images_of_another_class(tmp_path, name, place, message):
+    LAYOUTS[name][0](tmp_path)
+    if place is None:
+        layouts.write(tmp_path / "imagenet/val/n09999999/1.JPEG", 0)
+    else:
+        file = tmp_path / place
+        row = "val_0.JPEG\tn09999999\t0\t0\t1\t1" if name == "tiny-imagenet" else "n09999999/1.jpg"
+        file.write_text(f"{file.read_text()}\n{row}\n")
+    with pytest.raises(UserError, match=f"{message} the training images, but found 'n09999999' too"):
+        official(name, tmp_path, download=False)
 
 
 def test_images_that_the_lists_name_and_nobody_has(tmp_path):

@@ -49,15 +49,8 @@ def trainer(data, tmp_path):
 
 def vit():
     torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        image_size=8,
-        patch_size=4,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        num_labels=4,
-    )
+    sizes = dict.fromkeys(("image_size", "hidden_size", "intermediate_size"), 8)
+    config = transformers.ViTConfig(**sizes, patch_size=4, num_hidden_layers=1, num_attention_heads=2, num_labels=4)
     return transformers.ViTForImageClassification(config)
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlkd.difficulty import prune_teacher
@@ -152,18 +151,6 @@ def test_vgg_refuses_images_it_would_halve_away_and_halves_large_ones_once_more(
     assert multiply_adds(model, 64) == 4 * multiply_adds(model, 32) - 3 * last
 
 
-def trained(model):
-    """Statistics and scales of a trained model, so that a norm that vanished would be noticed."""
-    generator = torch.Generator().manual_seed(1)
-    for m in model.modules():
-        if isinstance(m, _BatchNorm):
-            m.running_mean.uniform_(-0.5, 0.5, generator=generator)
-            m.running_var.uniform_(0.5, 2, generator=generator)
-            nn.init.uniform_(m.weight, 0.5, 1.5, generator=generator)
-            nn.init.uniform_(m.bias, -0.5, 0.5, generator=generator)
-    return model.eval()
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_goes_downhill(name):
     torch.manual_seed(0)
@@ -179,9 +166,9 @@ def test_a_step_goes_downhill(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_pruned_folded_and_channels_last(name):
+def test_pruned_folded_and_channels_last(name, as_if_trained):
     torch.manual_seed(0)
-    probe = prune_teacher(trained(build_model(name, 10)), 0.3).double()
+    probe = prune_teacher(as_if_trained(build_model(name, 10)), 0.3).double()
     example, images = torch.randn(2, 3, 16, 16).double(), torch.randn(2, 3, 16, 16).double()
     with torch.no_grad():
         expected = probe(images)

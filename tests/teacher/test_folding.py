@@ -15,18 +15,6 @@ from dlkd.models import cifar_resnet
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 
 
-def randomised(model):
-    """Statistics and scales of a trained model, so that a norm that vanished would be noticed."""
-    generator = torch.Generator().manual_seed(1)
-    for m in model.modules():
-        if isinstance(m, _BatchNorm):
-            m.running_mean.uniform_(-0.5, 0.5, generator=generator)
-            m.running_var.uniform_(0.5, 2, generator=generator)
-            nn.init.uniform_(m.weight, 0.5, 1.5, generator=generator)
-            nn.init.uniform_(m.bias, -0.5, 0.5, generator=generator)
-    return model.eval()
-
-
 def assert_untouched(model, original, note, result):
     """Same modules, same parameter objects, same outputs."""
     assert result.folded == 0 and result.note.startswith("left unfolded") and note in result.note
@@ -41,10 +29,10 @@ def norms(model):
     return [m for m in model.modules() if isinstance(m, _BatchNorm)]
 
 
-def test_cifar_resnet_of_a_probe():
+def test_cifar_resnet_of_a_probe(as_if_trained):
     torch.manual_seed(0)
     x, other = torch.randn(2, 3, 32, 32), torch.randn(4, 3, 32, 32)
-    model = prune_teacher(randomised(cifar_resnet("resnet8", 10)), 0.3)
+    model = prune_teacher(as_if_trained(cifar_resnet("resnet8", 10)), 0.3)
     expected, total = model(other), len(norms(model))
     result = fold_batch_norms(model, x)
     assert result == (total, total, f"folded {total} of {total} batch norms") and not norms(model)
@@ -69,9 +57,9 @@ def test_closed_form_of_one_pair():
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "tf_efficientnet_lite0"])
-def test_timm_norms_keep_their_activation(name):
+def test_timm_norms_keep_their_activation(name, as_if_trained):
     torch.manual_seed(0)
-    model = randomised(timm.create_model(name, pretrained=False, num_classes=7))
+    model = as_if_trained(timm.create_model(name, pretrained=False, num_classes=7))
     x, other = torch.randn(2, 3, 64, 64), torch.randn(2, 3, 64, 64)
     expected, total = model(other), len(norms(model))
     result = fold_batch_norms(model, x)
@@ -80,9 +68,9 @@ def test_timm_norms_keep_their_activation(name):
     assert not any(m.training for m in model.modules())
 
 
-def test_norm_with_dropout_inside():
+def test_norm_with_dropout_inside(as_if_trained):
     norm = BatchNormAct2d(3, drop_layer=nn.Dropout, act_layer=nn.SiLU)
-    model = randomised(nn.Sequential(nn.Conv2d(3, 3, 1), norm))
+    model = as_if_trained(nn.Sequential(nn.Conv2d(3, 3, 1), norm))
     x = torch.randn(2, 3, 4, 4)
     expected = model(x)
     fold_batch_norms(model, x)
@@ -106,17 +94,17 @@ class PreActivation(nn.Module):
         return (out + x if self.skip else out).mean(dim=(2, 3))
 
 
-def test_pre_activation_with_a_skip_is_left_as_it_was():
+def test_pre_activation_with_a_skip_is_left_as_it_was(as_if_trained):
     torch.manual_seed(0)
-    model, x = randomised(PreActivation(skip=True)), torch.randn(2, 3, 8, 8)
+    model, x = as_if_trained(PreActivation(skip=True)), torch.randn(2, 3, 8, 8)
     expected, original = model(x), identity_of(model)
     assert_untouched(model, original, "an output moved by", fold_batch_norms(model, x))
     assert torch.equal(model(x), expected)
 
 
-def test_pre_activation_without_a_skip_is_folded():
+def test_pre_activation_without_a_skip_is_folded(as_if_trained):
     torch.manual_seed(0)
-    model, x = randomised(PreActivation(skip=False)), torch.randn(2, 3, 8, 8)
+    model, x = as_if_trained(PreActivation(skip=False)), torch.randn(2, 3, 8, 8)
     expected = model(x)
     assert fold_batch_norms(model, x).note == "folded 2 of 2 batch norms"
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
@@ -152,21 +140,21 @@ def in_place_between(m, x):
 
 
 @pytest.mark.parametrize("forward", [twice_by_layers, conv_called_twice, norm_called_twice, in_place_between])
-def test_pairs_that_are_none(forward):
+def test_pairs_that_are_none(forward, as_if_trained):
     torch.manual_seed(0)
-    model, x = randomised(Toy(forward)), torch.randn(2, 3, 4, 4)
+    model, x = as_if_trained(Toy(forward)), torch.randn(2, 3, 4, 4)
     original = identity_of(model)
     assert_untouched(model, original, "none of 2 batch norms", fold_batch_norms(model, x))
 
 
-def test_forward_that_reads_its_norm():
-    model, x = randomised(Toy(lambda m, x: m.bn(m.conv(x)) * m.bn.weight.sum())), torch.randn(2, 3, 4, 4)
+def test_forward_that_reads_its_norm(as_if_trained):
+    model, x = as_if_trained(Toy(lambda m, x: m.bn(m.conv(x)) * m.bn.weight.sum())), torch.randn(2, 3, 4, 4)
     original = identity_of(model)
     assert_untouched(model, original, "AttributeError", fold_batch_norms(model, x))
 
 
-def test_one_of_two_follows_a_convolution_and_a_dict_is_returned():
-    model = randomised(Toy(lambda m, x: {"a": [m.bn(m.conv(x))], "b": (m.other(x), 3)}))
+def test_one_of_two_follows_a_convolution_and_a_dict_is_returned(as_if_trained):
+    model = as_if_trained(Toy(lambda m, x: {"a": [m.bn(m.conv(x))], "b": (m.other(x), 3)}))
     x = torch.randn(2, 3, 4, 4)
     expected = model(x)
     assert fold_batch_norms(model, x).note == "folded 1 of 2 batch norms"
@@ -174,22 +162,22 @@ def test_one_of_two_follows_a_convolution_and_a_dict_is_returned():
     assert isinstance(model.bn, nn.Identity) and isinstance(model.other, nn.BatchNorm2d)
 
 
-def test_tied_and_parametrised_weights_are_skipped():
+def test_tied_and_parametrised_weights_are_skipped(as_if_trained):
     torch.manual_seed(0)
     tied = nn.Sequential(*(m for _ in range(2) for m in (nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))))
     tied[2].weight = tied[0].weight
     normed = nn.Sequential(parametrizations.weight_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3))
     for model in (tied, normed):
-        randomised(model)
+        as_if_trained(model)
         original = identity_of(model)
         assert_untouched(model, original, "none of", fold_batch_norms(model, torch.randn(2, 3, 4, 4)))
     assert tied[0].weight is tied[2].weight
 
 
-def test_one_norm_in_two_places_and_parameters_shared_with_another_model():
+def test_one_norm_in_two_places_and_parameters_shared_with_another_model(as_if_trained):
     torch.manual_seed(0)
     conv, bn = nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)
-    model, x = randomised(nn.ModuleDict({"body": nn.Sequential(conv, bn)})), torch.randn(2, 3, 4, 4)
+    model, x = as_if_trained(nn.ModuleDict({"body": nn.Sequential(conv, bn)})), torch.randn(2, 3, 4, 4)
     model.alias = bn
     model.forward = lambda x: model.body(x)
     other = copy.copy(conv)
@@ -201,9 +189,9 @@ def test_one_norm_in_two_places_and_parameters_shared_with_another_model():
     assert torch.equal(other(x), alone)
 
 
-def test_norms_without_statistics_training_mode_and_inference_mode():
+def test_norms_without_statistics_training_mode_and_inference_mode(as_if_trained):
     x = torch.randn(2, 3, 32, 32)
-    model = randomised(cifar_resnet("resnet8", 10))
+    model = as_if_trained(cifar_resnet("resnet8", 10))
     batchwise = prune_teacher(model, 0.0)
     use_batch_statistics(batchwise)
     assert fold_batch_norms(batchwise, x).note.startswith("left unfolded: none of 9")
@@ -215,8 +203,8 @@ def test_norms_without_statistics_training_mode_and_inference_mode():
     assert not model.conv1.bias.is_inference() and model.conv1.weight.requires_grad
 
 
-def test_hooks_are_gone_when_the_example_does_not_fit():
-    model = randomised(cifar_resnet("resnet8", 10))
+def test_hooks_are_gone_when_the_example_does_not_fit(as_if_trained):
+    model = as_if_trained(cifar_resnet("resnet8", 10))
     with pytest.raises(RuntimeError):
         fold_batch_norms(model, torch.randn(2, 5, 8, 8))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

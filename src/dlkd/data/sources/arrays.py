@@ -40,21 +40,25 @@ def cifar(name: str, root: Path, download: bool) -> Source:
             with contextlib.redirect_stdout(io.StringIO()):
                 part = kind(root, train=train, download=download and not (root / kind.base_folder).is_dir())
         except (RuntimeError, OSError, EOFError, tarfile.TarError, http.client.HTTPException) as error:
-            raise UserError(_not_there(name, root, kind.base_folder, download, error)) from error
+            raise UserError(_not_there(name, root, kind, download, error)) from error
         pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
         return in_memory(pixels, torch.tensor(part.targets), tuple(part.classes))
 
     return Source(split(True), split(False))
 
 
-def _not_there(name: str, root: Path, folder: str, download: bool, error: BaseException) -> str:
-    if (root / folder).is_dir():
-        return f"{root / folder} is incomplete or damaged; delete it, so that it is fetched again"
+def _not_there(name: str, root: Path, kind: Any, download: bool, error: BaseException) -> str:
+    place = root / kind.base_folder
+    if place.is_dir():
+        return f"{place} is incomplete or damaged; delete it, so that it is fetched again"
     if not download:
-        return f"expected {name} at {root / folder}, but found none; give --data.root, or --data.download true"
+        return (
+            f"expected {name} at {place}, but found none; give --data.root, or --data.download true, or unpack "
+            f"{kind.url} in {root}"
+        )
     return (
         f"could not download {name} to {root} ({first_line(error)}); "
-        f"try again, or put {folder} there and give --data.root"
+        f"try again, or unpack {kind.url} there, as {kind.base_folder}, and give --data.root"
     )
 
 

@@ -140,7 +140,9 @@ def _read(name: str, download: bool) -> dict[str, Any]:
     except ImportError as error:
         raise UserError("expected the package datasets for --data.name hf:…; pip install dlkd[huggingface]") from error
     path = Path(name)
+    verbosity = datasets.logging.get_verbosity()
     try:
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it would log what is then raised
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             found = datasets.load_from_disk(name)
         elif path.suffix == ".parquet" and path.is_file():
@@ -158,6 +160,8 @@ def _read(name: str, download: bool) -> dict[str, Any]:
             f"could not read {name} with datasets ({first_line(error)}); expected a folder of save_to_disk or of "
             "Parquet files, or the name of a data set on the hub"
         ) from error
+    finally:
+        datasets.logging.set_verbosity(verbosity)
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 
