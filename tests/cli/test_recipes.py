@@ -1,6 +1,8 @@
 """Every shipped recipe can be run as its first lines say."""
 
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,24 +32,62 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_runs_as_its_head_says(dlkd, name):
-    text = resolve_config(name).read_text()
-    lines = commands(text)
+    lines = commands(resolve_config(name).read_text())
     assert lines, "no command line in the first lines"
-    for _, command, *options in lines:
-        assert options[options.index("--config") + 1] == name
+    for line in lines:
+        _, command, *options = line
+        given = list(zip(options[::2], options[1::2], strict=True))
+        assert ("--config", name) in given or line != lines[-1]
         done = dlkd(command, *options, "--print_config")
         assert done.status == 0, done.err
         resolved = dict(flat(yaml.safe_load(done.out)))
-        for key, value in flat(yaml.safe_load(text)):
-            assert resolved[key] == value, key
-        given = dict(zip(options[::2], options[1::2], strict=True))
-        assert all(str(resolved[k[2:]]) == v for k, v in given.items() if k != "--config")
+        # The later recipe wins, and the command line over all.
+        wanted = {}
+        for key, value in given:
+            if key == "--config":
+                wanted |= dict(flat(yaml.safe_load(resolve_config(value).read_text())))
+        for key, value in wanted.items():
+            assert resolved[key] == value or f"--{key}" in dict(given), key
+        assert all(str(resolved[k[2:]]) == v for k, v in given if k != "--config")
         # What only the user knows is in the command line, and it is all there.
         if resolved["data.name"] != "digits":
-            assert "--data.root" in given
+            assert "--data.root" in dict(given)
         if command == "distill" and resolved["method"] != "ce":
-            assert "--teacher.weights" in given or resolved["teacher.pretrained"]
-        assert "--out" in given
+            assert "--teacher.weights" in dict(given) or resolved["teacher.pretrained"]
+        assert "--out" in dict(given)
+
+
+def test_every_recipe_is_in_the_docs_with_its_published_figures():
+    docs = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
+    for name in recipe_names():
+        assert f"`{name}`" in docs, name
+        found = re.search(rf"^\| `{name}` \|((?: [0-9.]+ \|){{4}})", docs, re.MULTILINE)
+        published = re.search(r"Published.*?\(", " ".join(resolve_config(name).read_text().split()))
+        if found is not None:
+            assert re.findall(r"\d+\.\d+", found[1]) == re.findall(r"\d+\.\d+", published[0]), name
+
+
+PAIRS = {
+    "resnet56": ("resnet20",),
+    "resnet110": ("resnet20", "resnet32"),
+    "resnet32x4": ("resnet8x4", "shufflenet_v1", "shufflenet_v2"),
+    "wrn40_2": ("wrn16_2", "wrn40_1", "shufflenet_v1"),
+    "cifar:vgg13": ("vgg8", "mobilenet_v2"),
+    "cifar:resnet50": ("mobilenet_v2", "vgg8"),
+}
+"""The standard pairs of the literature on CIFAR-100."""
+
+
+@pytest.mark.parametrize(("teacher", "student"), [(t, s) for t, students in PAIRS.items() for s in students])
+def test_published_settings_of_the_pairs(teacher, student):
+    # mdistiller a08d46f, configs/cifar100
+    found = yaml.safe_load(resolve_config(f"cifar100/{teacher.removeprefix('cifar:')}-{student}").read_text())
+    assert (found["teacher"]["name"], found["student"]["name"]) == (teacher, student)
+    optim, epochs = found["optim"], found["epochs"]
+    assert [round(share * epochs, 9) for share in optim["milestones"]] == [150, 180, 210] and epochs == 240
+    assert optim["lr"] == (0.01 if student.startswith(("mobilenet", "shufflenet")) else 0.05)
+    assert (optim["batch_size"], optim["momentum"], optim["weight_decay"]) == (64, 0.9, 5e-4)
+    assert (optim["decay_of"], optim["decay"], found["data"]["held_out"]) == ("all", 0.1, 0)
 
 
 def test_recipes_are_shipped_with_the_package():
