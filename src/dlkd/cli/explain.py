@@ -24,7 +24,7 @@ def explain(message: str, options: type | None) -> str:
     if options is None:
         return message
     known = _known(options)
-    if found := re.search(r"arguments are required: (?:\w+\.)?(\w+)", message):
+    if found := re.search(r"arguments are required: (?:\w+\.)*(\w+)", message):
         return f"expected --{found[1]}, but it is missing"
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         if not found[1].startswith("--") or found[1] == "--":

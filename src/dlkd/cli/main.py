@@ -45,6 +45,9 @@ RUN_FLAGS = {
 REPLACE = {"overwrite": "replace what is there"}
 TRAIN, DISTILL = "dlkd.train.options:TrainOptions", "dlkd.train.options:DistillOptions"
 EVALUATE, DIFFICULTY = "dlkd.jobs.evaluate:EvaluateOptions", "dlkd.jobs.difficulty:DifficultyOptions"
+STORE = "dlkd.jobs.store:StoreFolder"
+GROUPS = {"store": "keep what the teacher says: build, verify, repair, info"}
+"""First words of commands of two."""
 COMMANDS = {
     "quickstart": Command(
         "see DLKD work on digits with wrong labels", "dlkd.quickstart:Quickstart", "dlkd.quickstart:run", REPLACE
@@ -53,6 +56,10 @@ COMMANDS = {
     "distill": Command("distil a student from a teacher", DISTILL, "dlkd.jobs.run:run", RUN_FLAGS),
     "evaluate": Command("score a trained model", EVALUATE, "dlkd.jobs.evaluate:evaluate", REPLACE),
     "difficulty": Command("score the images of a data set", DIFFICULTY, "dlkd.jobs.difficulty:difficulty", REPLACE),
+    "store build": Command("make the lessons of a run beforehand", DISTILL, "dlkd.jobs.store:build_store", {}),
+    "store verify": Command("look at every byte of a store", STORE, "dlkd.jobs.store:verify_store", {}),
+    "store repair": Command("make again what is damaged", DISTILL, "dlkd.jobs.store:repair_store", {}),
+    "store info": Command("say what a store holds", STORE, "dlkd.jobs.store:store_info", {}),
     "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }
 
@@ -89,25 +96,32 @@ def _run(arguments: list[str]) -> None:
         exit_on_error=False,
         description="Difficulty level-based knowledge distillation.",
     )
-    subcommands = parser.add_subcommands(required=True)
-    wanted = next((a for a in arguments if not a.startswith("-")), None)
+    wanted = _wanted(arguments)
     if wanted not in COMMANDS and not {"-h", "--help", "--version"} & {*arguments}:
-        near = difflib.get_close_matches(wanted or "", COMMANDS, n=1)
+        near = difflib.get_close_matches(wanted, COMMANDS, n=1)
         raise UserError(
             f"expected a command out of {', '.join(COMMANDS)}, but got {wanted or 'none'}"
             + (f"; did you mean {near[0]}?" if near else "")
         )
+    subcommands = parser.add_subcommands(required=True)
+    groups = {}
+    for name, text in GROUPS.items():
+        group = ArgumentParser(prog=f"dlkd {name}", allow_abbrev=False, exit_on_error=False, description=text)
+        subcommands.add_subcommand(name, group, help=text)
+        groups[name] = group.add_subcommands(required=True)
     # Only the parser that is asked for is filled: the others' options cost a second of imports.
     for name, command in COMMANDS.items():
-        subcommands.add_subcommand(name, _parser(name, command, filled=name == wanted), help=command.help)
+        first, _, second = name.partition(" ")
+        to, last = (groups[first], second) if second else (subcommands, first)
+        to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        parsed = parser.parse_args(with_config_files(_resumed(arguments, wanted or "")))
+        parsed = parser.parse_args(with_config_files(_with_own_settings(arguments, wanted)))
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(
             explain(str(error), resolve_name(COMMANDS[wanted].options) if wanted in COMMANDS else None)
         ) from error
-    command = COMMANDS[parsed.subcommand]
-    options = _instantiate(resolve_name(command.options), parsed[parsed.subcommand])
+    command = COMMANDS[wanted]
+    options = _instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
     resolve_name(command.run)(options)
 
 
@@ -137,15 +151,29 @@ def _instantiate(kind: type, values: Namespace, prefix: str = "") -> Any:
     return kind(**arguments)
 
 
-def _resumed(arguments: list[str], command: str) -> list[str]:
-    """With ``--resume``, the run's own settings come first, so that none has to be given again."""
-    if command not in ("train", "distill") or "--resume" not in arguments or "--overwrite" in arguments:
-        return arguments
-    from dlkd.jobs.run import resumable_config
-    from dlkd.train.options import RunOptions
+def _wanted(arguments: Sequence[str]) -> str:
+    """The command, of one word or two; empty where there is none."""
+    words = [a for a in arguments if not a.startswith("-")]
+    return " ".join(words[: 2 if words and words[0] in GROUPS else 1])
 
-    file = resumable_config(Path(_value_of(arguments, "--out") or RunOptions().out), command)
-    at = arguments.index(command) + 1
+
+def _with_own_settings(arguments: list[str], command: str) -> list[str]:
+    """With ``--resume``, the run's own settings come first, so that none has to be given again; as do those of a store
+    that is to be mended."""
+    if command in ("train", "distill") and "--resume" in arguments and "--overwrite" not in arguments:
+        from dlkd.jobs.run import resumable_config
+        from dlkd.train.options import RunOptions
+
+        file = resumable_config(Path(_value_of(arguments, "--out") or RunOptions().out), command)
+    elif command == "store repair" and (store := _value_of(arguments, "--store")) is not None:
+        from dlkd.store.shards import SETTINGS
+
+        file = Path(store) / SETTINGS
+        if not file.is_file():
+            return arguments
+    else:
+        return arguments
+    at = arguments.index(command.split()[-1]) + 1
     return [*arguments[:at], f"--config={file}", *arguments[at:]]
 
 

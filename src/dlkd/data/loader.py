@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from dlkd.data.augment import ArrayAugment, centre_crop
 from dlkd.data.family import Batch, ViewFamily
 from dlkd.data.samples import ArrayPixels, Samples
+from dlkd.data.view_key import epoch_order
 from dlkd.errors import UserError
 
 
@@ -20,8 +21,8 @@ from dlkd.errors import UserError
 class Steps(Dataset["Batch | UserError"]):
     """The batch of every training step: a pure function of the step number.
 
-    Epoch e shows view e of every sample, in the family's order of that view; the last partial batch is
-    dropped. With W ranks each takes its share of every global batch, pairs that mix staying together.
+    Epoch e shows view e of every sample (:meth:`view_of`), in the family's order of that view; the last partial batch
+    is dropped. With W ranks each takes its share of every global batch, pairs that mix staying together.
     Being a map from step to batch, it needs no message about epochs to live workers, and a resumed run
     starts at any step.
     """
@@ -31,6 +32,8 @@ class Steps(Dataset["Batch | UserError"]):
     """Samples of one step over all ranks."""
     rank: int = 0
     world: int = 1
+    views: int | None = None
+    """View numbers that there are: later epochs show them again; None for a new one every epoch."""
     strong: ViewFamily | None = None
     """Strong views of the same samples that mix in the same way, shown beside the others."""
 
@@ -69,8 +72,17 @@ class Steps(Dataset["Batch | UserError"]):
         """Steps of one epoch."""
         return len(self.family.samples) // self.batch_size
 
+    def view_of(self, epoch: int) -> int:
+        """The view number that an epoch shows: its own, or where there are only V, each of them once in every V epochs,
+        first in their order, then in seeded ones."""
+        if self.views is None or epoch < self.views:
+            return epoch
+        turn, place = divmod(epoch, self.views)
+        return int(epoch_order(self.family.seed, np.arange(self.views), turn)[place])
+
     def __getitem__(self, step: int) -> Batch | UserError:
-        view, k = divmod(step, self.per_epoch)
+        epoch, k = divmod(step, self.per_epoch)
+        view = self.view_of(epoch)
         share = self.batch_size // self.world
         start = k * self.batch_size + self.rank * share
         positions = self.family.order(view)[start : start + share]
@@ -101,7 +113,13 @@ class Steps(Dataset["Batch | UserError"]):
         batches = iter(loader)
         while (batch := _next(batches)) is not None:
             if isinstance(batch, UserError):
-                raise batch
+                # An error holds this frame, and the frame must hold neither it nor the processes: they would end at
+                # some later collection of garbage, perhaps within another process, and be waited for.
+                del batches
+                try:
+                    raise batch
+                finally:
+                    del batch
             yield batch
 
 

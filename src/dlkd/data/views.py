@@ -35,6 +35,8 @@ class ViewOptions:
         erase_fill: with zero, or the mean of each channel of the image.
         mixing: none, mixup or cutmix.
         mixing_alpha: both parameters of the Beta distribution that the mixing share is drawn from.
+        seed: of the views, and with it of their order and their partners; by default that of the run. Runs of other
+            seeds that give one share a store.
         strong: policy of a second, strong view of every image, whose loss is added; auto is randaugment for methods
             of two views (mlkd) and none for others.
     """
@@ -53,12 +55,15 @@ class ViewOptions:
     erase_fill: EraseFill = "zero"
     mixing: MixingKind = "none"
     mixing_alpha: float = 1.0
+    seed: int | None = None
     strong: Literal["auto"] | Policy = "auto"
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
         if self.pad is not None and self.pad < 0:
             raise UserError(f"expected --views.pad to be at least 0, but got {self.pad}")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise UserError(f"expected --views.seed to be in [0, 2⁶³), but got {self.seed}")
         if not 0 < self.scale <= 1:
             raise UserError(f"expected --views.scale to be in (0, 1], but got {self.scale}")
         Mixing(self.mixing, self.mixing_alpha)
@@ -77,10 +82,11 @@ class ViewOptions:
 
 
 def view_family(options: ViewOptions, data: DataSet, seed: int, size: int) -> ViewFamily:
-    """The training views of a run; ``size`` is the side of images that come from files."""
+    """The training views of a run of ``seed``; ``size`` is the side of images that come from files."""
     options.check()
     augment = _augment(options, data, size, options.policy)
     mixing = Mixing(options.mixing, options.mixing_alpha)
+    seed = seed if options.seed is None else options.seed
     return ViewFamily(data.train, augment, mixing, seed, options.eraser())
 
 

@@ -77,6 +77,7 @@ def run_card(session: Session, command: str) -> dict[str, Any]:
             "held_out": _size(data.held_out),
             "test": len(data.test),
             "views": session.family.hash,
+            "shown_views": session.steps.views,
             "unlabelled": data.train.unlabelled,
             "wrong_labels": None if data.train.wrong is None else int(data.train.wrong.sum()),
         },

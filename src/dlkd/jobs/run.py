@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from dlkd.files import MARKER, check_outside, check_run_folder, new_run_folder, 
 from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
+from dlkd.store.shards import SETTINGS
 from dlkd.train.checkpoint import CURRENT, clean_temporaries
 from dlkd.train.fit import fit
+from dlkd.train.lessons import check_stores, release_teacher, stores
 from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
 from dlkd.train.session import Session
 from dlkd.train.setup import make_session
 
+SHOWN = ("shown_views", "stored views")
 RESULTS, LABELS = "results.json", "labels.npz"
 
 
@@ -47,8 +51,7 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         clean_temporaries(folder)
         _check_unchanged(session, command)
         _check_labels(session)
-        fit(session)
-        return finish(session, command)
+        return _fit(session, command)
     # A run that broke before its first checkpoint left nothing but the batch that broke it.
     broke = (folder / BAD_BATCH).exists() and not (folder / CURRENT).exists()
     overwrite = options.overwrite or broke
@@ -66,8 +69,26 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     with new_run_folder(folder, overwrite=overwrite, card=card, begun=begun):
         _save_labels(session)
         write_atomic(folder / CONFIG, config_text(options))
-        fit(session)
-        return finish(session, command)
+        return _fit(session, command)
+
+
+def _fit(session: Session, command: str) -> dict[str, Any]:
+    options = session.options
+    if isinstance(options, DistillOptions) and options.store is not None:
+        if not (options.store / SETTINGS).exists():
+            save_store_settings(session, options)
+        check_stores(session)
+        release_teacher(session)
+    fit(session)
+    return finish(session, command)
+
+
+def save_store_settings(session: Session, options: DistillOptions) -> None:
+    """Keep beside a store the options that make it again, the form that it really has among them."""
+    manifest = stores(session)[0].manifest
+    form = replace(options.storage, **asdict(manifest.storage), probe_logits=manifest.probe_logits)
+    assert options.store is not None
+    write_atomic(options.store / SETTINGS, config_text(replace(options, storage=form)))
 
 
 def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | None]:
@@ -182,8 +203,8 @@ def _check_unchanged(session: Session, command: str) -> None:
     """A resumed run must go on with the data and teacher that it began with."""
     before = _read_json(session.folder / MARKER)
     now = json.loads(json.dumps(run_card(session, command)))
-    for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views")):
-        if before["data"][key] != now["data"][key]:
+    for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views"), SHOWN):
+        if before["data"].get(key) != now["data"][key]:
             raise UserError(f"the {what} are not those that the run in {session.folder} began with; start a new run")
     if before.get("teacher", {}).get("teacher") != now.get("teacher", {}).get("teacher"):
         raise UserError(f"the teacher is not the one that the run in {session.folder} began with; start a new run")

@@ -111,6 +111,7 @@ class Composition(nn.Module):
         two_views: is the loss the sum over a weak and a strong view of each image?
         uses_probe: do the choices look at ``probe_logits``?
         uses_labels: does the distillation term look at the target?
+        takes_top_k: does the term make do with the largest logits of the teacher, the others being equal?
         features: F, of inner layers; None for a method that compares none.
         feature_weight: w_feature, finite and not negative.
     """
@@ -130,6 +131,7 @@ class Composition(nn.Module):
         two_views: bool = False,
         uses_probe: bool = False,
         uses_labels: bool = False,
+        takes_top_k: bool = False,
         features: FeatureMethod | None = None,
         feature_weight: float = 1.0,
     ) -> None:
@@ -150,6 +152,7 @@ class Composition(nn.Module):
             raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")
         self.warmup_epochs, self._warm = warmup_epochs, 1.0
         self.two_views, self.uses_probe, self.uses_labels = two_views, uses_probe, uses_labels
+        self.takes_top_k = takes_top_k
         self.features, self.feature_weight = features, feature_weight
 
     def start_epoch(self, epoch: int) -> None:

@@ -177,6 +177,7 @@ def _compose(names: list[str], settings: Settings, label: LabelTerm) -> Composit
         two_views=any(find_method(n).two_views for n in names),
         uses_probe=any(find_method(n).uses_probe for n in names),
         uses_labels=any(find_method(n).uses_labels for n in names),
+        takes_top_k=all(find_method(n).takes_top_k for n in names),
         features=features,
         feature_weight=feature_weight,
     )

@@ -1,6 +1,28 @@
 """Teacher outputs, live or kept on disk by view key."""
 
+from dlkd.store.build import Difference, Plan, build, compare, damages, minutes, plan
 from dlkd.store.lesson import Lesson, Lessons, LiveLessons
-from dlkd.store.store import StoredLessons
+from dlkd.store.manifest import MANIFEST, Manifest
+from dlkd.store.shards import Damage, Shards
+from dlkd.store.storage import Storage
+from dlkd.store.store import Shard, StoredLessons
 
-__all__ = ["Lesson", "Lessons", "LiveLessons", "StoredLessons"]
+__all__ = [
+    "MANIFEST",
+    "Damage",
+    "Difference",
+    "Lesson",
+    "Lessons",
+    "LiveLessons",
+    "Manifest",
+    "Plan",
+    "Shard",
+    "Shards",
+    "Storage",
+    "StoredLessons",
+    "build",
+    "compare",
+    "damages",
+    "minutes",
+    "plan",
+]

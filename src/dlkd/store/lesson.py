@@ -40,6 +40,10 @@ class Lesson(NamedTuple):
         probe = {} if self.probe_logits is None else {PROBE_LOGITS: self.probe_logits}
         return {LOGITS: self.logits, **probe, **self.columns}
 
+    def to(self, device: torch.device) -> Lesson:
+        """The lesson on ``device``, features left out."""
+        return Lesson.of({name: values.to(device) for name, values in self.tensors().items()})
+
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Lesson:
         """The lesson that gave these :meth:`tensors`."""

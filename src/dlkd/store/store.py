@@ -1,30 +1,48 @@
-"""Teacher outputs on disk, one file for each view number of a view family.
+"""Teacher outputs on disk, by the key of the view.
 
-A view is a pure function of its key, so what the teacher says about it can be kept: several students,
-methods and label sets of one seed then share one pass of the teacher. Distances are kept, not temperatures,
-so that mappings can change.
+A view is a pure function of its key, so what the teacher says about it can be kept: several students, methods, label
+sets and mappings then share one pass of the teacher. Distances are kept, not temperatures, so that mappings can change.
+The rows of a shard stand in the order of the epoch that shows its view, so that training reads from start to end.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
+import dlkd
 from dlkd.data import Batch, Samples, ViewFamily
+from dlkd.data.samples import Indices
+from dlkd.difficulty import DifficultyScore
 from dlkd.errors import UserError
-from dlkd.files import TEMPORARY, write_atomic
-from dlkd.store.lesson import LOGITS, Lesson, LiveLessons
+from dlkd.files import TEMPORARY
+from dlkd.store.lesson import Lesson, LiveLessons
+from dlkd.store.manifest import MANIFEST, Manifest
+from dlkd.store.shards import Shards, is_ours
+from dlkd.store.storage import Storage
 
-MANIFEST = "manifest.json"
+SHARD_BYTES = 1 << 26
+PLAIN = Storage("fp32")
+"""Lessons of images without augmentation are few, and figures of the teacher are made of them."""
+
+
+class Shard(NamedTuple):
+    """Some rows of one view number."""
+
+    view: int
+    part: int
+
+    @property
+    def name(self) -> str:
+        """Of its file, without the checksum."""
+        return f"view-{self.view:05d}-{self.part:04d}"
 
 
 class StoredLessons:
@@ -32,102 +50,164 @@ class StoredLessons:
 
     Args:
         path: folder of the store; made when it is missing.
-        live: asked for whole view numbers that are not stored.
+        live: asked for what is not stored.
         family: whose views are stored.
         identity: what else the outputs depend on (teacher, probes, input format, precision), as JSON values.
+        storage: form of the logits; None takes that of the store, fp16 for a new one.
+        views: view numbers that it is built for; None lets it grow with the runs that use it.
         batch_size: of the teacher while it fills the store.
+        budget: bytes of shards that are mapped at once.
 
     Raises:
-        UserError: the folder holds outputs of another teacher or other views, or is not readable.
+        UserError: the folder holds outputs of another teacher or other views, in another form, or is damaged.
     """
 
     def __init__(
-        self, path: Path, live: LiveLessons, family: ViewFamily, identity: dict[str, object], batch_size: int = 256
+        self,
+        path: Path,
+        live: LiveLessons,
+        family: ViewFamily,
+        identity: dict[str, object],
+        *,
+        storage: Storage | None = None,
+        views: int | None = None,
+        batch_size: int = 256,
+        budget: int = 1 << 30,
     ) -> None:
-        self.path, self.live, self.family = path, live, family
-        self.batch_size = batch_size
-        self._shards: dict[int, dict[str, Tensor]] = {}
-        manifest = {
-            "format": 2,
-            "family": family.hash,
-            "views": family.content,
-            "samples": len(family.samples),
-            "scores": [asdict(score) for score in live.scores],
-            "probe_logits": live.probe_logits,
-            **identity,
-        }
-        self._open(json.loads(json.dumps(manifest)))
+        self.path, self.family, self.batch_size = path, family, batch_size
+        wanted = _manifest(live, family, identity, storage or Storage(), views)
+        wanted.storage.check(wanted.classes)
+        self.manifest = self._opened(wanted, storage)
+        scores = [DifficultyScore(name, tau) for name, tau in self.manifest.scores]  # type: ignore[arg-type]
+        self._live: LiveLessons | None = LiveLessons(live.teacher, scores, probe_logits=self.manifest.probe_logits)
+        self.shards = Shards(path, self.manifest.key, budget)
+        self._inverse: dict[int, Indices] = {}
 
-    def _open(self, manifest: dict[str, object]) -> None:
-        file = self.path / MANIFEST
+    def _opened(self, wanted: Manifest, storage: Storage | None) -> Manifest:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not file.exists():
-                if any(not TEMPORARY.fullmatch(p.name) for p in self.path.iterdir()):
+            if not (self.path / MANIFEST).exists():
+                # Shards without a manifest have lost it; whether they are of this store stands in each.
+                if any(not TEMPORARY.fullmatch(p.name) and not is_ours(p.name) for p in self.path.iterdir()):
                     raise UserError(f"expected a store or an empty folder at {self.path}, but found other files")
-                write_atomic(file, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-            found = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"could not open the store {self.path}: {error}") from error
-        if differ := _differences(found if isinstance(found, dict) else {}, manifest):
+                wanted.write(self.path)
+        except OSError as error:
+            raise UserError(f"could not open the store {self.path}: {error.strerror}; give another --store") from error
+        found = Manifest.read(self.path)
+        differ = found.lacks(wanted)
+        if storage is not None and storage != found.storage:
+            differ.append("storage")
+        if differ:
             raise UserError(
                 f"expected a store of this teacher and these views at {self.path}, but it differs in "
                 f"{', '.join(differ)}; give another --store or delete it"
             )
+        if (grown := found.grown(wanted.views)) != found:
+            grown.write(self.path)
+        return grown
+
+    @property
+    def live(self) -> LiveLessons:
+        """Who is asked about what is not stored."""
+        if self._live is None:
+            raise UserError(f"the store {self.path} lacks a view that it had; dlkd store repair --store {self.path}")
+        return self._live
+
+    def release(self) -> None:
+        """Let go of the teacher: everything that will be asked for is stored."""
+        self._live = None
 
     def __call__(self, batch: Batch) -> Lesson:
         """The stored lesson of ``batch``, on its device."""
+        return self.manifest.storage.decode(self.kept(batch), self.manifest.classes).to(batch.images.device)
+
+    def kept(self, batch: Batch) -> dict[str, Tensor]:
+        """The rows of ``batch`` in the form in which they are kept, on the CPU."""
+        positions, views = batch.positions.cpu().numpy(), batch.views.cpu().numpy()
         parts: dict[str, Tensor] = {}
-        for view in batch.views.unique().tolist():
-            shard, chosen = self.shard(int(view)), batch.views == view
-            for name, values in shard.items():
-                rows = values[batch.positions[chosen].cpu()].to(batch.images.device)
-                whole = parts.setdefault(name, rows.new_zeros(len(batch.labels), *rows.shape[1:]))
-                whole[chosen] = rows
-        return Lesson.of(parts)
+        rows = self.manifest.rows
+        for view in np.unique(views):
+            chosen = np.flatnonzero(views == view)
+            places = self._places(int(view))[positions[chosen]]
+            for part in np.unique(places // rows):
+                here = places // rows == part
+                index, to = torch.from_numpy(places[here] - part * rows), torch.from_numpy(chosen[here])
+                for name, values in self.shard(Shard(int(view), int(part))).items():
+                    picked = values[index]
+                    whole = parts.setdefault(name, picked.new_empty(len(positions), *picked.shape[1:]))
+                    whole[to] = picked
+        return parts
 
     def plain(self, samples: Samples, size: int | None = None) -> Lesson:
         """The lesson of images without augmentation, kept as well."""
-        name = f"plain-{samples.digest()[:16]}-{size or 0}"
-        return Lesson.of(self._kept(name, lambda: self.live.plain(samples, size).tensors()))
+        name = plain_name(samples, size)
+        tensors = self._kept(name, lambda: PLAIN.encode(self.live.plain(samples, size)))
+        return PLAIN.decode({k: v.clone() for k, v in tensors.items()}, self.manifest.classes)
 
-    def shard(self, view: int) -> dict[str, Tensor]:
-        """All samples of one view number: logits ``[N, C]`` and the columns ``[N]``."""
-        if view not in self._shards:
-            # One at a time: epochs follow each other.
-            self._shards = {view: self._kept(f"view-{view:05d}", lambda: self._ask(view))}
-        return self._shards[view]
+    def shard(self, shard: Shard) -> dict[str, Tensor]:
+        """The rows of one shard, as they are kept; the teacher is asked if nobody has asked it yet."""
+        return self._kept(shard.name, lambda: self.ask(shard))
+
+    def ask(self, shard: Shard) -> dict[str, Tensor]:
+        """What is to be kept of one shard, from the teacher itself."""
+        live, storage = self.live, self.manifest.storage
+        parts = []
+        for batch in self.family.batches(self.positions(shard), shard.view, self.batch_size):
+            parts.append({k: v.cpu() for k, v in storage.encode(live(batch.to(live.teacher.device))).items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def positions(self, shard: Shard) -> Indices:
+        """The samples of a shard, in its order; images that mix stand together."""
+        start = shard.part * self.manifest.rows
+        return self.family.order(shard.view)[start : start + self.manifest.rows]
+
+    def missing(self, views: int) -> list[Shard]:
+        """The shards of the first ``views`` view numbers that are not there."""
+        there = self.shards.names()
+        each = (Shard(view, part) for view in range(views) for part in range(self.manifest.shards))
+        return [shard for shard in each if shard.name not in there]
+
+    def has(self, views: int, plain: Samples, size: int | None) -> bool:
+        """Is everything there for a run of ``views`` view numbers that ends with figures on ``plain``?"""
+        return not self.missing(views) and self.shards.find(plain_name(plain, size)) is not None
 
     def _kept(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        file = self.path / f"{name}.safetensors"
-        if file.exists():
-            return _read(file)
-        content = make()
-        write_atomic(file, safetensors.torch.save(content))
-        return content
+        if (found := self.shards.read(name)) is not None:
+            return found
+        with self.shards.lock(name, wait=True):
+            # Another process may have made it meanwhile.
+            if self.shards.find(name) is None:
+                self.shards.write(name, make())
+        found = self.shards.read(name)
+        assert found is not None
+        return found
 
-    def _ask(self, view: int) -> dict[str, Tensor]:
-        order = self.family.order(view)  # pairs that mix stay together
-        device = self.live.teacher.device
-        parts = [self.live(batch.to(device)) for batch in self.family.batches(order, view, self.batch_size)]
-        back = torch.from_numpy(np.argsort(order))
-        return {name: values[back].contiguous() for name, values in Lesson.join(parts).tensors().items()}
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What two manifests differ in; ``views`` spells out the hash of the family, for this message alone."""
-    differ = {k for k in {*found, *wanted} - {"views"} if found.get(k) != wanted.get(k)}
-    if "family" in differ:
-        before, now = found.get("views", {}), wanted["views"]
-        differ = differ - {"family"} | {k for k in now if before.get(k) != now[k]}
-    return sorted(differ)
+    def _places(self, view: int) -> Indices:
+        """Where each sample stands in the order of a view."""
+        if view not in self._inverse:
+            self._inverse = {view: np.argsort(self.family.order(view))}  # one at a time: epochs follow each other
+        return self._inverse[view]
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    try:
-        content = safetensors.torch.load_file(file)
-        if LOGITS not in content:
-            raise ValueError("no logits")
-        return content
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged; delete it, so that it is made again") from error
+def plain_name(samples: Samples, size: int | None) -> str:
+    """Of the shard of images without augmentation."""
+    return f"plain-{samples.digest()[:16]}-{size or 0}"
+
+
+def _manifest(
+    live: LiveLessons, family: ViewFamily, identity: dict[str, object], storage: Storage, views: int | None
+) -> Manifest:
+    samples, classes = len(family.samples), len(family.samples.class_names)
+    columns = len(live.scores) * len(live.teacher.probe_names)
+    each = storage.bytes_per_sample(classes, columns, probe_logits=live.probe_logits)
+    return Manifest(
+        identity={"family": family.hash, "content": family.content, **json.loads(json.dumps(identity))},
+        samples=samples,
+        classes=classes,
+        scores=tuple((score.name, float(score.temperature)) for score in live.scores),
+        probe_logits=live.probe_logits,
+        storage=storage,
+        rows=max(2, min(samples + samples % 2, SHARD_BYTES // each // 2 * 2)),  # even: pairs that mix stay together
+        views=views,
+        made_by={"dlkd": dlkd.__version__, "torch": str(torch.__version__), "machine": platform.platform()},
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ class FrozenTeacher:
         input_format: from images in [0, 1] to what the teacher wants to see, as
             :class:`dlkd.models.InputFormat`. ``None`` leaves them as they are.
         channels_last: memory format of models and input; folding comes before it.
+        compiled: call them through torch.compile.
         autocast: half precision to compute in, or None for that of the weights. The logits are fp32.
     """
 
@@ -74,10 +75,11 @@ class FrozenTeacher:
         *,
         input_format: Callable[[Tensor], Tensor] | None = None,
         channels_last: bool = False,
+        compiled: bool = False,
         autocast: torch.dtype | None = None,
     ) -> None:
         named = probes if isinstance(probes, Mapping) else {f"probe{k}": p for k, p in enumerate(probes)}
-        self.models = (teacher, *named.values())
+        self.models: tuple[nn.Module, ...] = (teacher, *named.values())
         self.probe_names = tuple(named)
         self.input_format = input_format
         self.channels_last = channels_last
@@ -86,12 +88,17 @@ class FrozenTeacher:
             model.eval().requires_grad_(False)
             if channels_last:
                 model.to(memory_format=torch.channels_last)
+        self._calls: tuple[Any, ...] = tuple(map(torch.compile, self.models)) if compiled else self.models
 
     def to(self, device: torch.device | str) -> FrozenTeacher:
         """Move all models; returns self."""
         for model in self.models:
             model.to(device)
         return self
+
+    def release(self) -> None:
+        """Let go of all models, whose answers are kept elsewhere; it cannot be asked any more."""
+        self.models = self._calls = ()
 
     @property
     def device(self) -> torch.device:
@@ -111,7 +118,7 @@ class FrozenTeacher:
             x = images if self.input_format is None else self.input_format(images)
             if self.channels_last:
                 x = x.contiguous(memory_format=torch.channels_last)
-            outputs = [model(x) for model in self.models]
+            outputs = [call(x) for call in self._calls]
         # Copied outside inference mode: autograd refuses inference tensors as saved values.
         teacher, *probes = (_plain(output, len(images)) for output in outputs)
         return TeacherOutput(teacher, tuple(probes), self.probe_names)

@@ -92,7 +92,7 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
     if lesson is not None:
         _check_logits(session, lesson.logits, batch, step, "teacher", None)
     images = session.input_format(batch.images)
-    if session.options.engine.channels_last:
+    if session.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     with session.taps.student if session.taps else contextlib.nullcontext():
         logits: Tensor = session.student(images)

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
+
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.difficulty import ProbeNorm
 from dlkd.errors import UserError
 from dlkd.methods import LabelOptions, LossOptions
+from dlkd.store import Storage
 from dlkd.teacher import Average
 from dlkd.train.optim import OptimOptions
 
@@ -59,7 +62,7 @@ class TeacherOptions:
         labels: which labels it was trained on: clean (an oracle where labels are noisy), given, or unknown;
             auto reads it from the teacher's own run.
         resolution: resize its input to this side; by default images are shown as it was trained on, or as they are.
-        fold: fold batch normalisation into the convolutions, which is the same function up to rounding.
+        fold: fold batch normalisation into the convolutions: the same function up to rounding, and faster.
         precision: of its arithmetic.
     """
 
@@ -71,7 +74,7 @@ class TeacherOptions:
     seen: Literal["auto", "train", "kept", "none", "unknown"] = "auto"
     labels: Literal["auto", "clean", "given", "unknown"] = "auto"
     resolution: int | None = None
-    fold: bool = False
+    fold: bool = True
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     def each(self) -> list[TeacherSource]:
@@ -183,8 +186,9 @@ class EngineOptions:
 
     Attributes:
         precision: of the student's arithmetic; the loss is fp32 in all of them.
-        channels_last: memory format of student and teacher.
-        compile: compile the student with torch.compile.
+        channels_last: memory format of student and teacher; auto is true for images of three channels or more on a CPU,
+            and in half precision.
+        compile: compile student, teacher and probes with torch.compile.
         threads: of the CPU; by default torch's choice. A resumed run needs the same for the same bits.
         check_finite: stop on logits or a loss that are not finite, name the samples and keep the batch for
             :func:`dlkd.replay`.
@@ -195,7 +199,7 @@ class EngineOptions:
     """
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     threads: int | None = None
     check_finite: bool = True
@@ -210,6 +214,45 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected --engine.{name} to be at least {least}, but got {value}")
+
+    def uses_channels_last(self, channels: int, device: torch.device) -> bool:
+        """The memory format of a run on images of so many channels."""
+        if self.channels_last != "auto":
+            return self.channels_last
+        return channels >= 3 and (device.type == "cpu" or self.precision != "fp32")
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """How a store keeps the teacher's outputs.
+
+    Attributes:
+        dtype: of logits, in a new store: fp16 or fp32; auto is fp16 there, and what a store has already.
+        top_k: keep so many of the largest logits of each sample; the others share what is left of its probability.
+        probe_logits: keep the logits of the probes as well, for r2kd and probemix.
+        views: view numbers that the store is built for; later epochs show them again. By default "store build" makes
+            one for each epoch, and "distill" adds what a run needs.
+        memory: MB of the store that are mapped at once.
+    """
+
+    dtype: Literal["auto", "fp16", "fp32"] = "auto"
+    top_k: int | None = None
+    probe_logits: bool = False
+    views: int | None = None
+    memory: int = 1024
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        for name in ("top_k", "views", "memory"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"expected --storage.{name} to be at least 1, but got {value}")
+
+    def form(self) -> Storage | None:
+        """The form that was asked for; None for any."""
+        if self.dtype == "auto" and self.top_k is None:
+            return None
+        return Storage("fp16" if self.dtype == "auto" else self.dtype, self.top_k)
 
 
 @dataclass(frozen=True)
@@ -281,6 +324,7 @@ class DistillOptions(RunOptions):
         loss: settings of the method.
         feature: layers, of methods that compare such.
         store: folder in which the teacher's outputs are kept, for this and other students of the same views.
+        storage: how they are kept.
     """
 
     method: str = "dlkd"
@@ -290,8 +334,12 @@ class DistillOptions(RunOptions):
     loss: LossOptions = field(default_factory=LossOptions)
     feature: FeatureOptions = field(default_factory=FeatureOptions)
     store: Path | None = None
+    storage: StorageOptions = field(default_factory=StorageOptions)
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
         super().check()
+        self.storage.check()
+        if self.store is None and self.storage != StorageOptions():
+            raise UserError("expected --store with --storage options, but got none")
         self.probe.check()

@@ -92,6 +92,11 @@ class Session:
         return 0
 
     @property
+    def channels_last(self) -> bool:
+        """The memory format of student and teacher."""
+        return self.options.engine.uses_channels_last(self.data.train.pixels.channels, self.fabric.device)
+
+    @property
     def score(self) -> DifficultyScore:
         """What difficulty is in this run, whether the method looks at it or only its figures do."""
         return self.method.score or DifficultyScore()

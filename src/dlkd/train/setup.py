@@ -21,14 +21,14 @@ from dlkd.data import (
     strong_family,
     view_family,
 )
-from dlkd.difficulty import PROBE_SCORES, DifficultyLevel, DifficultyScore
+from dlkd.difficulty import DifficultyLevel
 from dlkd.errors import UserError
 from dlkd.features import FeatureTap
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, default_input_format, load_initial
-from dlkd.store import Lessons, LiveLessons, StoredLessons
 from dlkd.train.ema import WeightAverage
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
+from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer
 from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
 from dlkd.train.session import Session
@@ -79,7 +79,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if loaded is not None and method.features is not None:
         layers = connect_layers(distill, method.features, (module, student_format), loaded, data.train, size)
         method.to(fabric.device)
-    if options.engine.channels_last:
+    if options.engine.uses_channels_last(channels, fabric.device):
         module = module.to(memory_format=torch.channels_last)
     wrapped: Any = torch.compile(module) if options.engine.compile else module
     student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters()))
@@ -139,7 +139,7 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
             FeatureTap(loaded.members[0].module, [stage.path for stage in session.layers.teacher]),
         )
         session.remarks.append(describe(session.layers))
-    session.lessons, session.strong_lessons = _lessons(session, distill)
+    connect_lessons(session, distill)
 
 
 def make_fabric(options: RunOptions) -> Fabric:
@@ -193,29 +193,6 @@ def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputF
         return dataclasses.replace(known, resolution=model.resolution)
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _lessons(session: Session, options: DistillOptions) -> tuple[Lessons, Lessons]:
-    """Those of the training views, and those of their strong ones."""
-    assert session.teaching is not None
-    # At the temperature of a score that looks at the probe; others leave the columns of a shared store as they are.
-    tau = session.score.temperature if session.score.needs == "probe" else 1.0
-    wanted = PROBE_SCORES if options.store is not None else [n for n in PROBE_SCORES if n == session.score.name]
-    scores = [DifficultyScore(name, tau) for name in wanted]
-    tap = None if session.taps is None else session.taps.teacher
-    live = LiveLessons(session.teaching.teacher, scores, probe_logits=session.method.uses_probe, tap=tap)
-    if options.store is None:
-        return live, live
-    if session.teaching.specs and options.probe.norm == "batch":
-        raise UserError(
-            "expected --probe.norm eval or recalibrated with --store: by statistics of the batch a distance depends on "
-            "the company of an image, and cannot be kept"
-        )
-    stored = StoredLessons(options.store, live, session.family, session.teaching.identity)
-    strong = session.steps.strong
-    if strong is None:
-        return stored, stored
-    return stored, StoredLessons(options.store / "strong", live, strong, session.teaching.identity)
 
 
 def calibrate(session: Session) -> None:

@@ -107,7 +107,8 @@ def make_teaching(
         module,
         probes,
         input_format=loaded.input_format,
-        channels_last=engine.channels_last,
+        channels_last=engine.uses_channels_last(data.train.pixels.channels, device),
+        compiled=engine.compile,
         autocast=HALF[options.precision],
     )
     identity: dict[str, object] = {

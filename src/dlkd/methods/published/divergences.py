@@ -15,6 +15,7 @@ DIVERGENCES: dict[str, Method] = {
         "Hinton et al. 2015; CIFAR-100 defaults of mdistiller",
         {"temperature": 4.0, "ce_weight": 0.1, "kd_weight": 0.9},
         r"T^2\,\mathrm{KL}\left(p_t(T)\,\|\,p_s(T)\right)",
+        takes_top_k=True,
     ),
     "dkd": Method(
         "T²·(α·TCKD + β·NCKD)",
@@ -25,6 +26,7 @@ DIVERGENCES: dict[str, Method] = {
         _FINITE,
         divergence=lambda s: pieces.dkd(s["alpha"], s["beta"]),
         uses_labels=True,
+        takes_top_k=True,
     ),
     "nkd": Method(
         "−p_t,y·log p_s,y + γ·T²·CE(n_t(T), n_s(T)) over the other classes",
@@ -34,6 +36,7 @@ DIVERGENCES: dict[str, Method] = {
         divergence=lambda s: pieces.nkd(s["nkd_gamma"]),
         scale="none",
         uses_labels=True,
+        takes_top_k=True,
     ),
     "mlkd": Method(
         "Σ_T [T²·KL(T) + ‖Gram of batch‖² + ‖Gram of classes‖²], T/4 = ½, ¾, 1, 1¼, 1½, of a weak and a strong view",

@@ -44,5 +44,7 @@ class Method:
     """Does its distillation term look at the labels?"""
     uses_probe: bool = False
     """Does it look at the probe's logits?"""
+    takes_top_k: bool = False
+    """Does it make do with the largest logits of the teacher, the rest sharing what is left of the probability?"""
     teacher: bool = True
     """Does it need one?"""

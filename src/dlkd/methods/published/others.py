@@ -14,6 +14,7 @@ LABELS_ALONE: dict[str, Method] = {
         {"ce_weight": 1.0},
         r"-\sum_c y_c \log p_{s,c}",
         teacher=False,
+        takes_top_k=True,
     ),
     "ls": Method(
         "CE(z_s, (1 − ε)·y + ε/C)",
@@ -22,6 +23,7 @@ LABELS_ALONE: dict[str, Method] = {
         r"-\sum_c \left[(1-\varepsilon)\,y_c + \varepsilon/C\right] \log p_{s,c}",
         label=lambda s: smoothed(s["smoothing"]),
         teacher=False,
+        takes_top_k=True,
     ),
 }
 TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
@@ -50,6 +52,7 @@ TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
         r"-w\,T^2\sum_c p_{t,c}(T)\log p_{s,c}(T),\quad w=1-e^{-\mathrm{CE}_s/\mathrm{CE}_t}",
         weight=lambda s: pieces.wsld,
         uses_labels=True,
+        takes_top_k=True,
     ),
     "ea": Method(
         "w·T²·KL(T), w = H_t·(1 + H_s/H_max)/2",

@@ -123,6 +123,7 @@ TEMPERATURES: dict[str, Method] = {
         ),
         scale="none",
         uses_labels=True,
+        takes_top_k=True,
     ),
     "ctkd": Method(
         "T²·KL(T), T = 1 + 20·sigmoid(θ), learned against the student",
@@ -133,6 +134,7 @@ TEMPERATURES: dict[str, Method] = {
         "The network of `--loss.per_instance true` was not published as code: two layers on the predictions of teacher "
         "and student, whose output starts at the global θ, are our reading.",
         temperature=_learned,
+        takes_top_k=True,
     ),
     "energy": Method(
         "T_i²·KL(T_i), T_i in three steps of the energy −4·log Σ exp(z_t/4)",
@@ -167,6 +169,7 @@ TEMPERATURES: dict[str, Method] = {
         "Only the abstract is public: it gives the distance between the predictions of the teacher and of its pruned "
         "copy. The space of the distance, the pruning, the mapping, the direction and the scale are our choices.",
         temperature=_linear,
+        takes_top_k=True,
     ),
     "dlkd-robust": Method(
         "DLKD, with w_i·CE, w_i = 1 − (1 − ℓ_i)·(max p_t − p_t,y)",
@@ -177,6 +180,7 @@ TEMPERATURES: dict[str, Method] = {
         "A given label counts less where the teacher is sure of another class and the sample is easy. With a teacher "
         "that was trained on clean labels this is an oracle.",
         temperature=_linear,
+        takes_top_k=True,
         label=lambda s: trusted,
     ),
 }

@@ -1,0 +1,177 @@
+"""``dlkd store build | verify | repair | info``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dlkd.errors import UserError
+from dlkd.files import TEMPORARY
+from dlkd.jobs.run import save_store_settings
+from dlkd.store import MANIFEST, Damage, Manifest, Shard, Shards, StoredLessons, build, damages, minutes, plan
+from dlkd.store.shards import STRONG
+from dlkd.train.interrupt import Interrupted, StopRequest
+from dlkd.train.lessons import check_stores, stores
+from dlkd.train.options import DistillOptions
+from dlkd.train.session import Session
+from dlkd.train.setup import make_session
+
+
+@dataclass(frozen=True)
+class StoreFolder:
+    """A store by itself.
+
+    Attributes:
+        store: its folder.
+    """
+
+    store: Path
+
+
+def build_store(options: DistillOptions) -> None:
+    """Make the lessons of a run beforehand; the options are those of the run, a recipe included.
+
+    The same command in several processes at once divides the work among them. What is there is not made again.
+
+    Raises:
+        UserError: bad options, another teacher's store, a full disk.
+        Interrupted: told to stop; the shards that are made stay.
+    """
+    session = _session(options)
+    check_stores(session)
+    _fill(session, options)
+
+
+def repair_store(options: DistillOptions) -> None:
+    """Delete what is damaged and make it again, nothing else.
+
+    Raises:
+        UserError: see :func:`build_store`.
+    """
+    folder = _folder(options)
+    for part in (folder, folder / STRONG):
+        if not part.is_dir():
+            continue
+        for file in part.iterdir():
+            if TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
+        try:
+            Manifest.read(part)
+        except UserError as error:
+            print(f"{error}; it is written anew")
+            (part / MANIFEST).unlink(missing_ok=True)
+    session = _session(options)
+    for stored in stores(session):
+        for damage in damages(stored.shards):
+            damage.file.unlink()
+            print(f"{damage.file.name}: {damage.reason}; deleted")
+    check_stores(session)
+    _fill(session, options)
+
+
+def verify_store(options: StoreFolder) -> None:
+    """Compare every byte of a store with its checksums; no teacher is needed.
+
+    Raises:
+        UserError: something is damaged; the first few files are named.
+    """
+    found = 0
+    bad: list[Damage] = []
+    for part in _parts(options.store):
+        shards = Shards(part, Manifest.read(part).key)
+        found += len(shards.files())
+        bad += damages(shards)
+    if bad:
+        named = ", ".join(f"{damage.file.name} ({damage.reason})" for damage in bad[:3])
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise UserError(
+            f"{len(bad)} of {found} shards of {options.store} are damaged: {named}{more}; "
+            f"dlkd store repair --store {options.store}"
+        )
+    print(f"{options.store}: {found} shards, every byte as it was written")
+
+
+def store_info(options: StoreFolder) -> None:
+    """Say what a store holds.
+
+    Raises:
+        UserError: it is none, or its manifest is damaged.
+    """
+    for part in _parts(options.store):
+        manifest = Manifest.read(part)
+        shards = Shards(part, manifest.key)
+        size = sum(file.stat().st_size for file in shards.files())
+        parts = Counter(name.split("-")[1] for name in shards.names() if name.startswith("view-"))
+        whole = [view for view, count in parts.items() if count == manifest.shards]
+        storage = manifest.storage
+        logits = "all logits" if storage.top_k is None else f"the {storage.top_k} largest logits"
+        probes = [probe.get("sparsity") for probe in manifest.identity.get("probes", [])]
+        table = Table(title=str(part), show_header=False, title_justify="left")
+        for name, value in (
+            ("samples, classes", f"{manifest.samples}, {manifest.classes}"),
+            ("views", f"{len(whole)} whole" + (f" of {manifest.views}" if manifest.views is not None else "")),
+            ("kept", f"{logits} in {storage.dtype}" + (", of the probes too" if manifest.probe_logits else "")),
+            ("difficulties", ", ".join(f"{name} at τ = {tau:g}" for name, tau in manifest.scores) or "none"),
+            ("probes, sparsity", ", ".join(map(str, probes)) or "none"),
+            ("size", f"{size / 1e9:.3f} GB in {len(shards.files())} shards"),
+            ("teacher", str(manifest.identity.get("teacher", ""))[:16]),
+            ("view family", str(manifest.identity["family"])[:16]),
+            ("made by", ", ".join(f"{k} {v}" for k, v in manifest.made_by.items())),
+        ):
+            table.add_row(name, value)
+        Console().print(table)
+
+
+def _session(options: DistillOptions) -> Session:
+    """Data, teacher and stores; a store that is made for a number of epochs says so."""
+    _folder(options)
+    session = make_session(options)
+    if session.teaching is None:
+        raise UserError(f"expected a method with a teacher to fill a store, but got {options.method}")
+    for remark in session.remarks:
+        session.say(f"note: {remark}")
+    save_store_settings(session, options)
+    return session
+
+
+def _fill(session: Session, options: DistillOptions) -> None:
+    views = max(options.storage.views or options.epochs, options.probe.level_views)
+    with StopRequest() as stop:
+        for stored in stores(session):
+            _fill_one(stored, views, stop)
+            if stop:
+                raise Interrupted(f"stopped; the same command goes on with the store {stored.path}")
+        first = stores(session)[0]
+        first.plain(session.data.test, session.size)
+    print(f"{options.store}: whole, {views} views of each image")
+
+
+def _fill_one(stored: StoredLessons, views: int, stop: StopRequest) -> None:
+    todo = plan(stored, views)
+    print(f"{stored.path}: {todo.sentence()}", flush=True)
+    left = len(todo.shards)
+
+    def made(shard: Shard) -> None:
+        nonlocal left
+        left -= 1
+        rest = todo.seconds * left / len(todo.shards)
+        print(f"  view {shard.view}, part {shard.part + 1}: made, about {minutes(rest)} left", flush=True)
+
+    build(stored, views, stop=lambda: bool(stop), made=made)
+
+
+def _folder(options: DistillOptions) -> Path:
+    if options.store is None:
+        raise UserError("expected --store FOLDER, but got none")
+    return options.store
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The store, and beside it that of the strong views where there is one."""
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"expected a store at {folder}, but there is none; make it with dlkd store build")
+    return [folder, *([folder / STRONG] if (folder / STRONG / MANIFEST).is_file() else [])]
