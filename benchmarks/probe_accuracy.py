@@ -12,11 +12,14 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import time
 from pathlib import Path
 
 import torch
 import torchvision
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torchvision.datasets import CIFAR100
 
@@ -34,6 +37,11 @@ PROBES = (
     ProbeSpec(0.3, "layer"),
     ProbeSpec(0.1, "layer", norm="batch"),
     ProbeSpec(0.1, "layer", norm="recalibrated"),
+    ProbeSpec(0.05, "layer", "channels"),
+    ProbeSpec(0.1, "layer", "channels"),
+    ProbeSpec(0.1, "global", "channels"),
+    ProbeSpec(0.3, "layer", "channels"),
+    ProbeSpec(0.1, "layer", "channels", norm="recalibrated"),
 )
 QUANTILES = (0.1, 0.5, 0.9, 0.95)
 TEMPERATURE = 1.0
@@ -90,9 +98,13 @@ def measure(
 ) -> list[dict[str, object]]:
     """One row for the teacher, one for each probe."""
     expected = logits(teacher, images, batch_size)
+    wrong = (expected.argmax(dim=1) != labels).numpy()
+    doubt = 1 - torch.softmax(expected, dim=1).amax(dim=1)
+    one_batch = images[:batch_size]
     rows: list[dict[str, object]] = [{"model": "teacher", "accuracy": accuracy(expected, labels)}]
     for spec in PROBES:
-        got = logits(spec.make(teacher, recalibration), images, batch_size)
+        probe = spec.make(teacher, recalibration)
+        got = logits(probe, images, batch_size)
         distance = probe_distance(expected, got, temperature=TEMPERATURE).double()
         quantiles = torch.quantile(distance, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
         rows.append(
@@ -100,11 +112,28 @@ def measure(
                 "model": spec.name,
                 "accuracy": accuracy(got, labels),
                 "column": column_name(spec.name, TEMPERATURE),
+                "auroc_of_teacher_errors": float(roc_auc_score(wrong, distance)),
+                "spearman_with_doubt": float(spearmanr(distance, doubt).statistic),
+                "time_of_teacher": time_ratio(probe, teacher, one_batch),
                 "distance_mean": distance.mean().item(),
                 "distance_quantiles": {f"{q:g}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
             }
         )
     return rows
+
+
+@torch.no_grad()
+def time_ratio(probe: nn.Module, teacher: nn.Module, images: Tensor, rounds: int = 5) -> float:
+    """Median over the rounds of the time of the probe ÷ that of the teacher."""
+    ratios = []
+    for _ in range(rounds):
+        seconds = []
+        for model in (probe, teacher):
+            began = time.perf_counter()
+            model(images)
+            seconds.append(time.perf_counter() - began)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)
 
 
 def card(options: argparse.Namespace) -> dict[str, object]:

@@ -60,6 +60,35 @@ def test_epochs_differ_in_order_and_pixels(one_class_each):
     assert not torch.equal(*back)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(0, 2**40), st.integers(0, 5))
+def test_views_are_shown_again_each_once_in_a_block(one_class_each, views, seed, block):
+    steps = Steps(ViewFamily(one_class_each(4), CropFlip(), seed=seed), 4, views=views)
+    shown = [steps.view_of(epoch) for epoch in range(block * views, (block + 1) * views)]
+    assert sorted(shown) == list(range(views)) and all(type(view) is int for view in shown)
+    if block == 0:
+        assert shown == list(range(views))
+    assert replace(steps, views=None).view_of(block * views) == block * views
+
+
+def test_later_blocks_have_orders_of_their_own(one_class_each):
+    def orders(seed):
+        steps = Steps(ViewFamily(one_class_each(4), CropFlip(), seed=seed), 4, views=8)
+        return [tuple(map(steps.view_of, range(8 * block, 8 * block + 8))) for block in range(5)]
+
+    assert len({*orders(0)}) == 5 and orders(0) == orders(0)
+    assert not {*orders(0)[1:]} & {*orders(1)[1:]}
+
+
+def test_a_view_that_is_shown_again_is_the_same_batches(one_class_each):
+    steps = Steps(ViewFamily(one_class_each(8), CropFlip(), Mixing("mixup"), 1), 4, views=3)
+    for epoch in range(9):
+        for k in range(2):
+            assert same(steps[2 * epoch + k], steps[2 * steps.view_of(epoch) + k])
+            assert steps[2 * epoch + k].views.eq(steps.view_of(epoch)).all()
+    assert all(map(same, batches(steps, 6, 18, workers=2), batches(steps, 6, 18)))
+
+
 @pytest.mark.parametrize("mixing", [Mixing(), Mixing("mixup"), Mixing("cutmix")], ids=lambda m: m.kind)
 def test_workers_and_resuming_change_nothing(one_class_each, photos, mixing):
     families = [ViewFamily(one_class_each(11), CropFlip(1), mixing, 3)]

@@ -37,7 +37,7 @@ def test_make_equals_its_parts():
 
 
 def test_spec_errors():
-    with pytest.raises(ValueError, match=r"recalibrate the probe global-0\.3-bn\.recalibrated"):
+    with pytest.raises(ValueError, match=r"make the probe global-0\.3-bn\.recalibrated"):
         ProbeSpec(norm="recalibrated").make(cifar_resnet("resnet8", 10))
     with pytest.raises(ValueError, match=r"expected norm to be one of .* but got 'train'"):
         ProbeSpec(norm="train")

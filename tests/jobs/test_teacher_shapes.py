@@ -11,10 +11,12 @@ from scipy.special import log_softmax, softmax
 
 from dlkd import DataOptions, TeacherOptions
 from dlkd.data import load_data, plain_batches
+from dlkd.data.view_key import epoch_order
 from dlkd.models import load_model
 from dlkd.train.teachers import load_teacher
 
 KD = ("--method", "kd")
+EXACT = ("--storage.dtype", "fp32")
 EXTRA = ("umbrella", "7 o'clock", "ship")
 
 
@@ -22,9 +24,11 @@ def read(run, name="results.json"):
     return json.loads((run / name).read_text())
 
 
-def lesson(store):
-    """The logits of the first view of every training image."""
-    return load_file(store / "view-00000.safetensors")["logits"]
+def lesson(store, ids=None):
+    """The logits of the first view of every training image, in the order of the epoch, or of their numbers ``ids``."""
+    (file,) = store.glob("view-00000-*.safetensors")
+    logits = load_file(file)["logits"]
+    return logits if ids is None else logits[np.argsort(epoch_order(0, ids, 0))]
 
 
 def refused(done, *words):
@@ -102,7 +106,7 @@ def wider(teacher, tmp_path_factory):
 def alone(teacher, distill, good, tmp_path_factory):
     """A student of the plain teacher, and the folder of its lessons."""
     folder = tmp_path_factory.mktemp("alone")
-    good(*distill(folder / "run", "--store", folder / "store"))
+    good(*distill(folder / "run", "--store", folder / "store", *EXACT))
     return folder
 
 
@@ -110,16 +114,17 @@ def test_lessons_of_two_teachers_are_the_mean(tmp_path, good, dlkd, distill, tea
     both = ("--teacher.weights", f"[{teacher}, {second}]")
     plain = ("--views.augment", "none")
     for average in ("logits", "probabilities"):
-        own = ("--teacher.average", average, "--store", tmp_path / f"store-{average}", *plain)
+        own = ("--teacher.average", average, "--store", tmp_path / f"store-{average}", *EXACT, *plain)
         good(*distill(tmp_path / average, *both, *own))
-    images = load_data(DataOptions(per_class=30)).train.pixels.array.double() / 255
+    train = load_data(DataOptions(per_class=30)).train
+    images = train.pixels.array.double() / 255
     z = np.stack(
         [load_model(None, run, 10, channels=1).module.double()(images).detach().numpy() for run in (teacher, second)]
     )
     assert np.abs(z[0] - z[1]).max() > 0.1
-    assert np.allclose(lesson(tmp_path / "store-logits"), z.mean(0), atol=1e-4)
+    assert np.allclose(lesson(tmp_path / "store-logits", train.ids), z.mean(0), atol=1e-4)
     expected = np.log(softmax(z, axis=2).mean(0))
-    assert np.allclose(lesson(tmp_path / "store-probabilities"), expected, atol=1e-4)
+    assert np.allclose(lesson(tmp_path / "store-probabilities", train.ids), expected, atol=1e-4)
     # One probe of the whole, and a card that names both.
     card = read(tmp_path / "logits", "run.json")["teacher"]
     hashes = [load_model(None, run, 10, channels=1).weights_hash for run in (teacher, second)]
@@ -182,18 +187,18 @@ def test_a_teacher_in_another_order_makes_the_same_student(
     shutil.copy(teacher / "student.safetensors", tmp_path / "w.safetensors")
     (tmp_path / "names.txt").write_text("\n".join(map(str, ORDER)) + "\n")
     behind = ("--teacher.name", "factory_of_test_teacher_shapes:net", "--teacher.weights", tmp_path / "w.safetensors")
-    own = (*behind, "--teacher.classes", tmp_path / "names.txt", "--store", tmp_path / "store")
+    own = (*behind, "--teacher.classes", tmp_path / "names.txt", "--store", tmp_path / "store", *EXACT)
     good(*distill(tmp_path / "bits", *own))
     assert torch.equal(lesson(tmp_path / "store"), lesson(alone / "store"))
     assert same(tmp_path / "bits", alone / "run")
-    good(*distill(tmp_path / "run", "--teacher.weights", permuted, "--store", tmp_path / "rows"))
+    good(*distill(tmp_path / "run", "--teacher.weights", permuted, "--store", tmp_path / "rows", *EXACT))
     np.testing.assert_allclose(lesson(tmp_path / "rows"), lesson(alone / "store"), rtol=1e-5, atol=1e-5)
     remark = "the teacher has the 10 classes in another order: they were matched by name"
     assert remark in read(tmp_path / "run")["remarks"]
 
 
 def test_a_teacher_of_more_classes_teaches_those_of_the_data(tmp_path, good, distill, wider, alone):
-    good(*distill(tmp_path / "run", *KD, "--teacher.weights", wider, "--store", tmp_path / "store"))
+    good(*distill(tmp_path / "run", *KD, "--teacher.weights", wider, "--store", tmp_path / "store", *EXACT))
     np.testing.assert_allclose(lesson(tmp_path / "store"), lesson(alone / "store"), rtol=1e-4, atol=1e-5)
     assert any("knows 13 classes" in r and "over these 10 alone" in r for r in read(tmp_path / "run")["remarks"])
     assert read(tmp_path / "run")["teacher"]["test"]["accuracy"] > 80
@@ -283,7 +288,17 @@ def test_teacher_and_student_see_one_view_each_at_its_own_resolution(tmp_path, p
             8,
             "--force",
         ),
-        *("--store", tmp_path / "store", "--views.augment", "none", "--data.held_out", 0, "--data.test_share", 0.25),
+        *(
+            "--store",
+            tmp_path / "store",
+            *EXACT,
+            "--views.augment",
+            "none",
+            "--data.held_out",
+            0,
+            "--data.test_share",
+            0.25,
+        ),
     )
     assert read(out, "student.json")["input"]["resolution"] == 16
     data = load_data(DataOptions("folder", photos, held_out=0, test_share=0.25))
@@ -292,5 +307,5 @@ def test_teacher_and_student_see_one_view_each_at_its_own_resolution(tmp_path, p
     small = torch.nn.functional.interpolate(images, size=(24, 24), mode="bilinear", antialias=True)
     with torch.no_grad():
         expected = model.module(model.input_format(small))
-    torch.testing.assert_close(lesson(tmp_path / "store").float(), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(lesson(tmp_path / "store", data.train.ids), expected, rtol=0, atol=1e-4)
     refused(dlkd("distill", *files, "--teacher.weights", tmp_path / "teacher", "--teacher.resolution", 0), "resolution")

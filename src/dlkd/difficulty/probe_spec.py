@@ -10,8 +10,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from dlkd.difficulty.channels import prune_channels
 from dlkd.difficulty.probe import Scope, prune_teacher
 from dlkd.difficulty.probe_norm import ProbeNorm, recalibrate_norms, use_batch_statistics
+
+Criterion = Literal["l1", "random", "channels"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class ProbeSpec:
     Args:
         sparsity: share of the weights to zero, in [0, 1).
         scope: ``global`` or ``layer``.
-        criterion: ``l1`` or ``random``.
+        criterion: ``l1`` or ``random`` weights set to zero, or whole ``channels`` taken out
+            (:func:`dlkd.difficulty.prune_channels`).
         seed: of the random choice; without effect on ``l1``.
         norm: statistics of batch normalisation; a teacher without any gives the same probe whatever it says.
 
@@ -31,7 +35,7 @@ class ProbeSpec:
 
     sparsity: float = 0.3
     scope: Scope = "global"
-    criterion: Literal["l1", "random"] = "l1"
+    criterion: Criterion = "l1"
     seed: int = 0
     norm: ProbeNorm = "eval"
 
@@ -41,24 +45,36 @@ class ProbeSpec:
 
     @property
     def name(self) -> str:
-        """As ``global-0.3``, ``global-0.3-random7``, ``layer-0.1-bn.batch``: only what departs from the default."""
-        choice = f"-random{self.seed}" if self.criterion == "random" else ""
+        """As ``global-0.3``, ``global-0.3-random7``, ``layer-0.1-bn.batch``, ``layer-0.1-channels``: only what departs
+        from the default."""
+        choice = {"l1": "", "random": f"-random{self.seed}", "channels": "-channels"}[self.criterion]
         norm = "" if self.norm == "eval" else f"-bn.{self.norm}"
         return f"{self.scope}-{self.sparsity:.12g}{choice}{norm}"
+
+    @property
+    def needs_images(self) -> bool:
+        """Are images wanted to make it?"""
+        return self.norm == "recalibrated" or self.criterion == "channels"
 
     def make(self, teacher: nn.Module, batches: Iterable[Tensor] | None = None) -> nn.Module:
         """Prune a copy of ``teacher``, then give it its normalisation statistics.
 
         Args:
             teacher: left untouched.
-            batches: images in the teacher's input format, read for ``recalibrated`` only.
+            batches: images in the teacher's input format, read for ``recalibrated`` and for ``channels`` only.
 
         Raises:
-            ValueError: ``recalibrated`` without batches, or what :func:`dlkd.prune_teacher` raises.
+            ValueError: ``recalibrated`` or ``channels`` without batches, or what :func:`dlkd.prune_teacher` and
+                :func:`dlkd.difficulty.prune_channels` raise.
         """
-        if self.norm == "recalibrated" and batches is None:
-            raise ValueError(f"expected batches of images to recalibrate the probe {self.name} on, but got none")
-        probe = prune_teacher(teacher, self.sparsity, self.scope, criterion=self.criterion, seed=self.seed)
+        if self.needs_images and batches is None:
+            raise ValueError(f"expected batches of images to make the probe {self.name} with, but got none")
+        if self.criterion == "channels":
+            assert batches is not None
+            batches = list(batches)
+            probe = prune_channels(teacher, self.sparsity, self.scope, batches[0][:2])
+        else:
+            probe = prune_teacher(teacher, self.sparsity, self.scope, criterion=self.criterion, seed=self.seed)
         if self.norm == "batch":
             use_batch_statistics(probe)
         elif self.norm == "recalibrated" and batches is not None:

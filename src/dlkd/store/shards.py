@@ -122,7 +122,9 @@ class Shards:
         Raises:
             UserError: it cannot be written.
         """
-        content = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, {_ABOUT: f"{self.key}/{name}"})
+        content = safetensors.torch.save(
+            {k: v.contiguous() for k, v in tensors.items()}, {_ABOUT: f"{self.key}/{name}"}
+        )
         file = self.folder / f"{name}.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
         write_atomic(file, content)
         self._sound.add(file)

@@ -25,7 +25,7 @@ from dlkd.errors import UserError
 from dlkd.files import TEMPORARY
 from dlkd.store.lesson import Lesson, LiveLessons
 from dlkd.store.manifest import MANIFEST, Manifest
-from dlkd.store.shards import Shards, is_ours
+from dlkd.store.shards import Shards, is_ours, locked
 from dlkd.store.storage import Storage
 
 SHARD_BYTES = 1 << 26
@@ -90,7 +90,9 @@ class StoredLessons:
                 # Shards without a manifest have lost it; whether they are of this store stands in each.
                 if any(not TEMPORARY.fullmatch(p.name) and not is_ours(p.name) for p in self.path.iterdir()):
                     raise UserError(f"expected a store or an empty folder at {self.path}, but found other files")
-                wanted.write(self.path)
+                with locked(self.path, "manifest", wait=True):
+                    if not (self.path / MANIFEST).exists():
+                        wanted.write(self.path)
         except OSError as error:
             raise UserError(f"could not open the store {self.path}: {error.strerror}; give another --store") from error
         found = Manifest.read(self.path)
@@ -102,9 +104,12 @@ class StoredLessons:
                 f"expected a store of this teacher and these views at {self.path}, but it differs in "
                 f"{', '.join(differ)}; give another --store or delete it"
             )
-        if (grown := found.grown(wanted.views)) != found:
-            grown.write(self.path)
-        return grown
+        if found.grown(wanted.views) != found:
+            with locked(self.path, "manifest", wait=True):
+                # Another process may have let it grow meanwhile.
+                found = Manifest.read(self.path).grown(wanted.views)
+                found.write(self.path)
+        return found
 
     @property
     def live(self) -> LiveLessons:
@@ -168,8 +173,12 @@ class StoredLessons:
         return [shard for shard in each if shard.name not in there]
 
     def has(self, views: int, plain: Samples, size: int | None) -> bool:
-        """Is everything there for a run of ``views`` view numbers that ends with figures on ``plain``?"""
-        return not self.missing(views) and self.shards.find(plain_name(plain, size)) is not None
+        """Is everything there for a run of ``views`` view numbers that ends with figures on ``plain``?
+
+        Raises:
+            UserError: what it ends with is damaged.
+        """
+        return not self.missing(views) and self.shards.read(plain_name(plain, size)) is not None
 
     def _kept(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         if (found := self.shards.read(name)) is not None:

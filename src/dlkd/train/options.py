@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from dlkd.data import DataOptions, ViewOptions
-from dlkd.difficulty import ProbeNorm
+from dlkd.difficulty import Criterion, ProbeNorm
 from dlkd.errors import UserError
 from dlkd.methods import LabelOptions, LossOptions
 from dlkd.store import Storage
@@ -144,7 +144,8 @@ class ProbeOptions:
             images that the teacher has not seen.
         keep: see sparsity auto.
         scope: rank all weights together (global) or in each layer.
-        criterion: prune the smallest weights (l1) or random ones.
+        criterion: set the smallest weights to zero (l1) or random ones, or take out whole channels of the smallest mean
+            (channels), which makes the probe cheaper.
         masks: number of probes with different random masks, for criterion random.
         norm: batch norm of the probe: the teacher's statistics (eval), those of the batch, or recalibrated
             on training images.
@@ -155,7 +156,7 @@ class ProbeOptions:
     sparsity: float | list[float] | Literal["auto"] = 0.3
     keep: float = 0.95
     scope: Literal["global", "layer"] = "global"
-    criterion: Literal["l1", "random"] = "l1"
+    criterion: Criterion = "l1"
     masks: int = 1
     norm: ProbeNorm = "eval"
     reference: int = 50_000

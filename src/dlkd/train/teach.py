@@ -95,7 +95,8 @@ def make_teaching(
             for s in sparsities
             for mask in range(probe.masks)
         )
-    images = [x for x, _ in batches(data.train, RECALIBRATION_IMAGES)] if probe.norm == "recalibrated" else None
+    wanted = RECALIBRATION_IMAGES if probe.norm == "recalibrated" else 1
+    images = [x for x, _ in batches(data.train, wanted)] if any(spec.needs_images for spec in specs) else None
     with _in_one_line("make the probe"):
         probes = {spec.name: spec.make(module, images) for spec in specs}
     if options.fold:
