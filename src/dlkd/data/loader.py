@@ -32,10 +32,10 @@ class Steps(Dataset["Batch | UserError"]):
     """Samples of one step over all ranks."""
     rank: int = 0
     world: int = 1
-    views: int | None = None
-    """View numbers that there are: later epochs show them again; None for a new one every epoch."""
     strong: ViewFamily | None = None
     """Strong views of the same samples that mix in the same way, shown beside the others."""
+    views: int | None = None
+    """View numbers that there are: later epochs show them again; None for a new one every epoch."""
 
     def __post_init__(self) -> None:
         if self.strong is not None and (
