@@ -5,7 +5,8 @@
 - step ratio: one training step of the loop ÷ (student step + teacher forward + probe forward, each alone)
 - data ratio: images per second of the loop ÷ the same with its batches made beforehand
 
-resnet56 → resnet8 on random images of CIFAR's size: the content of the images does not change the work.
+resnet56 → resnet8 on random images of CIFAR's size: the content of the images does not change the work. Whole and parts
+are without channels-last and folding.
 The parts of a round are measured one after the other and the ratio is taken inside the round; the figure is the
 median over the rounds.
 """
@@ -55,9 +56,9 @@ def make(folder: Path, options: argparse.Namespace) -> Session:
             epochs=100,
             data=DataOptions("npz", folder / "random.npz", held_out=0.0),
             student=ModelOptions(options.student),
-            teacher=TeacherOptions(options.teacher, folder / "teacher.safetensors"),
+            teacher=TeacherOptions(options.teacher, folder / "teacher.safetensors", fold=False),
             optim=OptimOptions(batch_size=options.batch_size),
-            engine=EngineOptions(threads=options.threads),
+            engine=EngineOptions(threads=options.threads, channels_last=False),
         ),
         quiet=True,
     )

@@ -182,3 +182,18 @@ def table():
             return [{name: number(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
     return read
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Write a module that somebody might bring, importable while the test runs."""
+    made = []
+
+    def write(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        made.append(name)
+
+    yield write
+    for name in made:
+        sys.modules.pop(name, None)

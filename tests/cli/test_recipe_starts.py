@@ -1,8 +1,6 @@
 """Every shipped recipe is started: the commands of its head, but for the sizes, on a few images in official layout."""
 
 import json
-import pickle
-import shlex
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -11,56 +9,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from recipe_heads import commands
 from safetensors.torch import save_file
-from sklearn.datasets import load_digits
-from torch.nn.functional import interpolate
-from torchvision import datasets
 
-from dlkd.cli.recipes import recipe_names, resolve_config
-from dlkd.data.noise.superclass import CIFAR100
+from dlkd.cli.recipes import recipe_names
 from dlkd.models import InputFormat, build_model, load_model, save_student
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
-from layouts import LAYOUTS
+from layouts import LAYOUTS, cifar
 
 CLASSES, EACH = 2, 6
 """Classes of CIFAR that have images, and training images of each; one of six is held out, where any is."""
-CIFAR = {
-    "cifar10": (datasets.CIFAR10, "labels", "label_names", [f"class {k}" for k in range(10)]),
-    "cifar100": (datasets.CIFAR100, "fine_labels", "fine_label_names", sorted(" ".join(CIFAR100.values()).split())),
-}
+CIFAR = ("cifar10", "cifar100")
 SIZES = {
     **{"--epochs": 1, "--optim.batch_size": 4, "--optim.accumulate": 1, "--data.workers": 0, "--device": "cpu"},
     **{"--engine.threads": 1, "--engine.tensorboard": "false", "--engine.report": "false"},
 }
 FILE_SIDE = 32
-
-
-def write_cifar(root, name, patch):
-    """Digits of 32 pixels in the pickles of the official archive, whose md5 take the place of the official ones."""
-    kind, labels_key, names_key, names = CIFAR[name]
-    train, (test, _) = [file for file, _ in kind.train_list], kind.test_list[0]
-    digits, rows = load_digits(), {file: [] for file in (*train, test)}
-    for label in range(CLASSES):
-        numbers = np.flatnonzero(digits.target == label)[: EACH + 1]
-        for k, number in enumerate(numbers):
-            rows[train[k % len(train)] if k < EACH else test].append((number, label))
-    (root / kind.base_folder).mkdir(parents=True)
-
-    def write(file, content):
-        path = root / kind.base_folder / file
-        path.write_bytes(pickle.dumps(content))
-        return datasets.utils.calculate_md5(path)
-
-    def part(file):
-        numbers, labels = map(list, zip(*rows[file], strict=True))
-        pixels = interpolate(torch.from_numpy(digits.images[numbers])[:, None] * (255 / 16), size=32).byte()
-        return {"data": pixels.expand(-1, 3, -1, -1).reshape(len(labels), -1).numpy(), labels_key: labels}
-
-    patch.setattr(kind, "train_list", [[file, write(file, part(file))] for file in train])
-    patch.setattr(kind, "test_list", [[test, write(test, part(test))]])
-    patch.setattr(kind, "meta", {**kind.meta, "md5": write(kind.meta["filename"], {names_key: names})})
-    return np.array([label for file in train for _, label in rows[file]])
 
 
 def some_wrong(labels, classes):
@@ -72,8 +37,10 @@ def given(tmp_path_factory, photos):
     """What only the user has: files of labels in a folder, and by the name of a data set its root and class names."""
     home, sets = tmp_path_factory.mktemp("given"), {"folder": (photos, ["one", "zero"])}
     with pytest.MonkeyPatch.context() as patch:
-        labels = {name: write_cifar(home / name, name, patch) for name in CIFAR}
-        sets |= {name: (home / name, CIFAR[name][-1]) for name in CIFAR}
+        labels = {}
+        for name in CIFAR:
+            _, labels[name], *_, names = cifar(home / name, name, patch, EACH, CLASSES)
+            sets[name] = (home / name, names)
         sets |= {name: (home / name, build(home / name)[0]) for name, (build, _) in LAYOUTS.items()}
         ten, hundred = labels["cifar10"], labels["cifar100"]
         torch.save({"clean_label": hundred, "noisy_label": some_wrong(hundred, 100)}, home / "CIFAR-100_human.pt")
@@ -127,21 +94,16 @@ def small(wanted, given, runs, tmp_path):
     return found | ({"--probe.reference": 8} if "teacher" in groups else {})
 
 
-def commands(name):
-    head = [line[1:].strip() for line in resolve_config(name).read_text().splitlines() if line.startswith("#")]
-    return [shlex.split(line)[1:] for line in head if line.startswith("dlkd ")]
-
-
 def starts_elsewhere(command, name):
     """Is this the command of another page, which starts it itself, though on other images?"""
     configs = [value for option, value in pairwise(command) if option == "--config"]
-    return name not in configs and command not in commands(configs[-1])
+    return name not in configs and ["dlkd", *command] not in commands(configs[-1])
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_starts(name, given, started, good, tmp_path):
     runs = {}
-    for command in commands(name):
+    for _, *command in commands(name):
         if tuple(command) not in started and not starts_elsewhere(command, name):
             started[tuple(command)] = start(command, given, runs, good, tmp_path)
         if tuple(command) in started:

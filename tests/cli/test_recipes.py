@@ -1,21 +1,15 @@
 """Every shipped recipe can be run as its first lines say."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from recipe_heads import commands
 
 import dlkd
 from dlkd.cli.recipes import _ROOT, recipe_names, resolve_config, with_config_files
 from dlkd.errors import UserError
-
-
-def commands(text):
-    """The command lines in the comment at the head of a recipe."""
-    head = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
-    return [shlex.split(line) for line in head if line.startswith("dlkd ")]
 
 
 def flat(values, prefix=""):
@@ -32,7 +26,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_runs_as_its_head_says(dlkd, name):
-    lines = commands(resolve_config(name).read_text())
+    lines = commands(name)
     assert lines, "no command line in the first lines"
     for line in lines:
         _, command, *options = line

@@ -67,14 +67,15 @@ def mat(path, content):
     savemat(path, content, do_compression=True)
 
 
-def cifar(root, name, patch, each=6):
+def cifar(root, name, patch, each=6, classes=10):
     """Digits of 32 pixels in the pickles of the official archive, whose md5 take the place of the official ones.
 
     Args:
         root: where the folder of the archive is made.
         name: cifar10 or cifar100.
         patch: pytest's monkeypatch.
-        each: training images of each of the ten classes there are; one more is for testing.
+        each: training images of each class that has any; one more is for testing.
+        classes: that have any, the first ones, at most ten.
 
     Returns:
         uint8 images ``[N, 3, 32, 32]`` and labels of the training images, the same of the test images, class names.
@@ -91,7 +92,8 @@ def cifar(root, name, patch, each=6):
 
     found = []
     for place, first, count in (("train_list", 0, each), ("test_list", each, 1)):
-        numbers = np.stack([np.flatnonzero(DIGITS.target == label)[first : first + count] for label in range(10)]).T
+        places = [np.flatnonzero(DIGITS.target == label)[first : first + count] for label in range(classes)]
+        numbers = np.stack(places).T
         grey = np.rint(DIGITS.images[numbers.flatten()] * (255 / 16)).astype(np.uint8).repeat(4, 1).repeat(4, 2)
         pixels, labels = np.stack([grey, 255 - grey, grey.swapaxes(1, 2)], 1), DIGITS.target[numbers.flatten()]
         files = [file for file, _ in getattr(kind, place)]

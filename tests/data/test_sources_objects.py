@@ -1,7 +1,5 @@
 """Any Dataset object, and a function that makes one by name."""
 
-import sys
-
 import pytest
 import torch
 from digit_files import DIGITS, TARGET, TRAIN, any_order, same_digits
@@ -82,11 +80,8 @@ def fails():
 
 
 @pytest.fixture
-def factories(tmp_path, monkeypatch):
-    (tmp_path / "own_images.py").write_text(FACTORIES)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("own_images", None)
+def factories(own_module):
+    own_module("own_images", FACTORIES)
 
 
 def test_factories(factories, tmp_path, dlkd):

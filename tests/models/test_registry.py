@@ -26,14 +26,12 @@ NUMBER = 3
 
 
 @pytest.fixture
-def factories(tmp_path, monkeypatch):
+def factories(tmp_path, own_module):
     """The name of an importable module of factories."""
     name = f"factories_{tmp_path.name}".replace("-", "_")
-    (tmp_path / f"{name}.py").write_text(FACTORIES)
-    (tmp_path / f"{name}_broken.py").write_text("import not_there_at_all")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
+    own_module(name, FACTORIES)
+    own_module(f"{name}_broken", "import not_there_at_all")
+    return name
 
 
 def refusal(name, **options):

@@ -1,7 +1,5 @@
 """Models that somebody might bring: what does not fit is one line before the run."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -49,12 +47,9 @@ def always_first(num_classes):
 
 
 @pytest.fixture
-def models(tmp_path, monkeypatch):
+def models(own_module):
     """A module with models that somebody might bring."""
-    (tmp_path / "preflight_models.py").write_text(MODELS)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("preflight_models", None)
+    own_module("preflight_models", MODELS)
 
 
 def test_two_classes_ask_for_half_way_between_chance_and_certainty(tmp_path, models, look):

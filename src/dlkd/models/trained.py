@@ -90,8 +90,7 @@ def load_model(
         name = _stated(name, "published weights", prefix)
         module, _ = _published(name, num_classes, channels, prefix)
     else:
-        if pretrained:
-            raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
+        _check_one_source(weights, pretrained)
         path = _weights_file(Path(weights))
         described = _read_description(path, None if own_classes else num_classes, channels)
         if described is None:
@@ -160,6 +159,11 @@ def save_student(
         write_atomic(path.with_suffix(".json"), text)
     except OSError as error:
         raise UserError(f"could not write to {folder}: {error.strerror}; choose another folder") from error
+
+
+def _check_one_source(weights: Path | None, pretrained: bool) -> None:
+    if pretrained and weights is not None:
+        raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
 
 
 def _stated(name: str | None, what: str, prefix: str) -> str:
@@ -244,8 +248,7 @@ def load_initial(
         CheckpointError: weights that are missing, damaged, or for another model.
         ValueError: an unknown name.
     """
-    if pretrained and weights is not None:
-        raise CheckpointError(f"expected either a weights file or pretrained, but got both ({weights})")
+    _check_one_source(weights, pretrained)
     if pretrained:
         return _published(name, num_classes, channels, prefix, new_head=True)
     module = build_model(name, num_classes, channels=channels)

@@ -21,6 +21,7 @@ from dlkd.evaluate import accuracy
 from dlkd.features import FeatureTap
 from dlkd.methods import Signals
 from dlkd.preflight.findings import Finding, Preflight
+from dlkd.store import minutes
 from dlkd.train.layers import Taps
 from dlkd.train.session import Session
 
@@ -259,6 +260,4 @@ def _resident_bytes() -> int:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    return f"about {minutes(seconds)}"

@@ -15,7 +15,7 @@ from dlkd.data.view_key import Stream, draw_integer
 from dlkd.difficulty.distance import MAX_DISTANCE
 from dlkd.errors import UserError
 from dlkd.store.shards import Damage, Shards
-from dlkd.store.store import Shard, StoredLessons
+from dlkd.store.store import Shard, StoredLessons, sample_bytes
 
 PAUSE = 0.2
 """Seconds between two looks at shards that other processes are making."""
@@ -54,8 +54,7 @@ def plan(store: StoredLessons, views: int) -> Plan:
     missing, manifest = store.missing(views), store.manifest
     samples = sum(len(store.positions(shard)) for shard in missing[: manifest.shards])
     samples = round(samples * len(missing) / max(1, len(missing[: manifest.shards])))
-    columns = len(manifest.scores) * len(store.live.teacher.probe_names)
-    each = manifest.storage.bytes_per_sample(manifest.classes, columns, probe_logits=manifest.probe_logits)
+    each = sample_bytes(store.live, manifest.storage, manifest.classes)
     free = shutil.disk_usage(store.path).free
     if samples * each > free:
         raise UserError(
@@ -123,8 +122,7 @@ def compare(store: StoredLessons, views: int, seed: int = 0, entries: int = ENTR
             difficulties by more than 1e-4; wider where the teacher computes in half precision.
     """
     missing = set(store.missing(views))
-    each = (Shard(view, part) for view in range(views) for part in range(store.manifest.shards))
-    there = [shard for shard in each if shard not in missing]
+    there = [shard for shard in store.expected(views) if shard not in missing]
     if not there:
         return Difference(0.0, 0.0, 0)
     draws = np.arange(entries)
@@ -171,10 +169,6 @@ def _seconds_per_sample(store: StoredLessons) -> float:
 
 def minutes(seconds: float) -> str:
     """A time in words."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -16,6 +16,8 @@ from dlkd.store.storage import Storage
 MANIFEST = "manifest.json"
 FORMAT = 3
 _CHECKSUM = "checksum"
+REPAIR = "dlkd store repair mends it"
+OTHER_VERSION = "{} is a store of another version of dlkd; give another --store or delete it"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise UserError(f"could not open the store {folder}: {MANIFEST} is damaged ({error}); {REPAIR}") from error
         if content.get("format") != FORMAT and _CHECKSUM not in content:
-            raise UserError(f"{folder} is a store of another version of dlkd; give another --store or delete it")
+            raise UserError(OTHER_VERSION.format(folder))
         content.pop(_CHECKSUM, None)
         # The bytes themselves: JSON has many ways to write the same.
         if raw != _text(content).encode():
             raise UserError(f"could not open the store {folder}: {MANIFEST} is damaged; {REPAIR}")
         if content.pop("format") != FORMAT:
-            raise UserError(f"{folder} is a store of another version of dlkd; give another --store or delete it")
+            raise UserError(OTHER_VERSION.format(folder))
         content["scores"] = tuple((name, tau) for name, tau in content["scores"])
         return cls(**{**content, "storage": Storage(**content["storage"])})
 
@@ -111,9 +113,6 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
-
-
-REPAIR = "dlkd store repair mends it"
 
 
 def _text(content: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,12 +151,9 @@ class Shards:
             return Damage(file, first_line(error))
         return None
 
-    @contextmanager
-    def lock(self, name: str, *, wait: bool) -> Iterator[bool]:
-        """Hold a shard, so that one process makes it; false where another does and ``wait`` is not set; see
-        :func:`locked`."""
-        with locked(self.folder, name, wait=wait) as mine:
-            yield mine
+    def lock(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """Hold a shard, so that one process makes it; see :func:`locked`."""
+        return locked(self.folder, name, wait=wait)
 
     def _shrink(self) -> None:
         def held() -> int:

@@ -166,11 +166,14 @@ class StoredLessons:
         start = shard.part * self.manifest.rows
         return self.family.order(shard.view)[start : start + self.manifest.rows]
 
+    def expected(self, views: int) -> list[Shard]:
+        """The shards of the first ``views`` view numbers."""
+        return [Shard(view, part) for view in range(views) for part in range(self.manifest.shards)]
+
     def missing(self, views: int) -> list[Shard]:
-        """The shards of the first ``views`` view numbers that are not there."""
+        """Those of them that are not there."""
         there = self.shards.names()
-        each = (Shard(view, part) for view in range(views) for part in range(self.manifest.shards))
-        return [shard for shard in each if shard.name not in there]
+        return [shard for shard in self.expected(views) if shard.name not in there]
 
     def has(self, views: int, plain: Samples, size: int | None) -> bool:
         """Is everything there for a run of ``views`` view numbers that ends with figures on ``plain``?
@@ -203,12 +206,17 @@ def plain_name(samples: Samples, size: int | None) -> str:
     return f"plain-{samples.digest()[:16]}-{size or 0}"
 
 
+def sample_bytes(live: LiveLessons, storage: Storage, classes: int) -> int:
+    """What is kept of one view of a sample, in bytes."""
+    columns = len(live.scores) * len(live.teacher.probe_names)
+    return storage.bytes_per_sample(classes, columns, probe_logits=live.probe_logits)
+
+
 def _manifest(
     live: LiveLessons, family: ViewFamily, identity: dict[str, object], storage: Storage, views: int | None
 ) -> Manifest:
     samples, classes = len(family.samples), len(family.samples.class_names)
-    columns = len(live.scores) * len(live.teacher.probe_names)
-    each = storage.bytes_per_sample(classes, columns, probe_logits=live.probe_logits)
+    each = sample_bytes(live, storage, classes)
     return Manifest(
         identity={"family": family.hash, "content": family.content, **json.loads(json.dumps(identity))},
         samples=samples,
