@@ -10,10 +10,10 @@
 - torchdistill, timm: the same KD step as their training scripts take it, see peers.py
 
 A name alone is with the options as they come; "NCHW" is without channels-last and, of ours, without folding; "best" is
-with both, where they are not the default. Images and weights are random, which changes nothing in the work. Steps are
-on batches ready in memory, but for those "through the loader". A ratio is taken inside a round, in which all works take
-turns, in reversed order every other round; the figure is the median over the rounds. Pairs that are in the file stay as
-they are, unless --again.
+with both, where they are not the default; "compiled" is with torch.compile, "fused" with the optimizer's step in one
+kernel. Images and weights are random, which changes nothing in the work. Steps are on batches ready in memory, but for
+those "through the loader". A ratio is taken inside a round, in which all works take turns, in reversed order every
+other round; the figure is the median over the rounds. Pairs that are in the file stay as they are, unless --again.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ from dlkd.train.optim import make_optimizer
 from dlkd.train.session import Session
 from losses import about
 
+OTHERS: dict[str, dict[str, Any]] = {"compiled": {"compile": True}, "fused": {"fused": True}}
+"""Settings of the engine beside the defaults, by the name of the variant."""
 BEST: dict[str, Any] = {"engine": {"channels_last": True}, "fold": True}
 NCHW: dict[str, Any] = {"engine": {"channels_last": False}, "fold": False}
 AGREE = 1e-4
@@ -78,6 +80,8 @@ def make_sessions(runs: Runs) -> dict[str, Session]:
         if _settings(dlkd) != _settings(found["dlkd"]):
             found[f"plain, {name}"], found[f"kd, {name}"] = runs.session("ce", **changes), runs.session("kd", **changes)
             found[f"dlkd, {name}"] = dlkd
+    for name, engine in OTHERS.items():
+        found[f"kd, {name}"] = runs.session("kd", engine=engine)
     found["store"] = runs.stored("dlkd", fold=True)
     if "plain, best" in found:
         found["store, best"] = runs.stored("dlkd", **BEST)
@@ -176,6 +180,8 @@ def ratios_wanted(pair: Pair, names: Iterable[str], device: torch.device) -> dic
     for name in ("plain", "kd", "dlkd"):
         if f"{name}, NCHW" in names:
             wanted[f"{name}, NCHW ÷ {name}"] = (f"{name}, NCHW", [name], Goal())
+    for name in OTHERS:
+        wanted[f"kd, {name} ÷ kd"] = (f"kd, {name}", ["kd"], Goal())
     kd, store = AHEAD.get(pair.name, (None, None))
     for peer in [n for n in names if n.partition(",")[0] in PEERS]:
         came = "," not in peer

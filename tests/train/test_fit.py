@@ -152,6 +152,7 @@ def test_step_schedule_reaches_the_optimizer(tmp_path, good, train, table):
         ("--engine.precision", "bf16", "--teacher.precision", "bf16"),
         ("--optim.optimizer", "adamw", "--optim.lr", 0.001, "--optim.weight_decay", 0.05),
         ("--engine.channels_last", "true", "--optim.nesterov", "true", "--optim.schedule", "one_cycle"),
+        ("--engine.fused", "true"),
     ],
 )
 def test_other_engines_and_optimisers_run(tmp_path, good, distill, weights, same, more):

@@ -1,5 +1,6 @@
 """The rate equals torch's schedulers at every step; bad options are refused by name."""
 
+import copy
 import dataclasses
 import math
 
@@ -9,6 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from dlkd.errors import UserError
 from dlkd.train.optim import OptimOptions, decay_groups, learning_rate, make_optimizer, set_learning_rate
+from dlkd.train.options import EngineOptions
 
 
 def ours(options, total, per_epoch=10):
@@ -105,10 +107,44 @@ def test_optimizers():
     assert [(g["lr"], g["weight_decay"]) for g in adamw.param_groups] == [(0.01, 0.2), (0.01, 0.0)]
     set_learning_rate(adamw, 0.5)
     assert [g["lr"] for g in adamw.param_groups] == [0.5, 0.5]
+    fused = make_optimizer(model, OptimOptions(), fused=True)
+    assert [g["fused"] for g in fused.param_groups] == [True, True]
+    assert [g["fused"] for g in sgd.param_groups] == [None, None]
     with pytest.raises(UserError, match="trainable"):
         make_optimizer(model.requires_grad_(False), OptimOptions())
     with pytest.raises(UserError, match="lr"):
         make_optimizer(extra, OptimOptions(lr=-1.0))
+    with pytest.raises(UserError, match=r"engine\.fused false"):
+        make_optimizer(torch.nn.Linear(2, 2, dtype=torch.complex64), OptimOptions(), fused=True)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_one_kernel_takes_the_same_steps(optimizer):
+    start = torch.nn.Linear(5, 3).double()
+    after = []
+    for fused in (False, True):
+        model = copy.deepcopy(start)
+        options = OptimOptions(optimizer=optimizer, nesterov=optimizer == "sgd", weight_decay=0.1)
+        it = make_optimizer(model, options, fused=fused)
+        for k in range(3):
+            model.zero_grad()
+            (model(torch.arange(10.0, dtype=torch.float64).view(2, 5) + k) ** 2).mean().backward()
+            it.step()
+        after.append([p.detach() for p in model.parameters()])
+    assert (after[0][0] - start.weight).abs().min() > 1e-3
+    torch.testing.assert_close(after[1], after[0], rtol=1e-12, atol=1e-12)
+
+
+def test_which_runs_take_a_step_in_one_kernel():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert not EngineOptions().uses_fused(cpu)
+    assert EngineOptions().uses_fused(cuda)
+    assert EngineOptions(precision="bf16").uses_fused(cuda)
+    assert not EngineOptions(precision="fp16").uses_fused(cuda)
+    assert EngineOptions(fused=True).uses_fused(cpu)
+    assert not EngineOptions(fused=False).uses_fused(cuda)
+    with pytest.raises(UserError, match=r"engine\.fused"):
+        EngineOptions(precision="fp16", fused=True).check()
 
 
 BAD = {

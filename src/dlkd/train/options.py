@@ -190,6 +190,8 @@ class EngineOptions:
         channels_last: memory format of student and teacher; auto is true for images of three channels or more on a CPU,
             and in half precision.
         compile: compile student, teacher and probes with torch.compile.
+        fused: one kernel for the whole step of the optimizer; auto is true on CUDA, but not in fp16, which cannot clip
+            gradients with it.
         threads: of the CPU; by default torch's choice. A resumed run needs the same for the same bits.
         check_finite: stop on logits or a loss that are not finite, name the samples and keep the batch for
             :func:`dlkd.replay`.
@@ -202,6 +204,7 @@ class EngineOptions:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
+    fused: bool | Literal["auto"] = "auto"
     threads: int | None = None
     check_finite: bool = True
     checkpoint_every: int = 500
@@ -215,6 +218,12 @@ class EngineOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected --engine.{name} to be at least {least}, but got {value}")
+        if self.fused is True and self.precision == "fp16":
+            raise UserError("expected --engine.fused auto or false with --engine.precision fp16, but got true")
+
+    def uses_fused(self, device: torch.device) -> bool:
+        """Whether the optimizer of a run takes its step in one kernel."""
+        return device.type == "cuda" and self.precision != "fp16" if self.fused == "auto" else self.fused
 
     def uses_channels_last(self, channels: int, device: torch.device) -> bool:
         """The memory format of a run on images of so many channels."""

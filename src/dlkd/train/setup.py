@@ -82,7 +82,8 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if options.engine.uses_channels_last(channels, fabric.device):
         module = module.to(memory_format=torch.channels_last)
     wrapped: Any = torch.compile(module) if options.engine.compile else module
-    student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters()))
+    fused = options.engine.uses_fused(fabric.device)
+    student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters(), fused))
     session = Session(
         options=options,
         fabric=fabric,
