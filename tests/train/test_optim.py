@@ -114,8 +114,6 @@ def test_optimizers():
         make_optimizer(model.requires_grad_(False), OptimOptions())
     with pytest.raises(UserError, match="lr"):
         make_optimizer(extra, OptimOptions(lr=-1.0))
-    with pytest.raises(UserError, match=r"engine\.fused false"):
-        make_optimizer(torch.nn.Linear(2, 2, dtype=torch.complex64), OptimOptions(), fused=True)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

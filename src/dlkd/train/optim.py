@@ -138,20 +138,17 @@ def make_optimizer(
         fused: one kernel for the whole step, which rounds differently.
 
     Raises:
-        UserError: the options are bad, nothing is trainable, or this torch cannot fuse here.
+        UserError: the options are bad, or nothing is trainable.
     """
     options.check()
     groups = decay_groups(model, options.weight_decay, extra_parameters, options.decay_of)
     if not any(group["params"] for group in groups):
         raise UserError("expected the student to have trainable parameters, but got none; unfreeze some")
     one_kernel = fused or None  # False would forbid torch the second fastest way, too
-    try:
-        if options.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=options.lr, fused=one_kernel)
-        momentum, nesterov = options.momentum, options.nesterov
-        return torch.optim.SGD(groups, lr=options.lr, momentum=momentum, nesterov=nesterov, fused=one_kernel)
-    except RuntimeError as error:  # by torch before 2.4 on a CPU, for example
-        raise UserError(f"expected --engine.fused false here, but got true: {error}") from error
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr, fused=one_kernel)
+    momentum, nesterov = options.momentum, options.nesterov
+    return torch.optim.SGD(groups, lr=options.lr, momentum=momentum, nesterov=nesterov, fused=one_kernel)
 
 
 def learning_rate(options: OptimOptions, step: int, total_steps: int, steps_per_epoch: int) -> float:
