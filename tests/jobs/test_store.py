@@ -120,6 +120,27 @@ def test_repair_makes_only_what_is_bad(store, good):
     good("store", "verify", "--store", store)
 
 
+def test_missing_shards_are_named(store, dlkd, good, build):
+    good(*build(store, "--storage.views", 3))
+    lost = shard(store, "view-00001-0000")
+    lost.unlink()
+    done = dlkd("store", "verify", "--store", store)
+    refused(done, "was to hold 4 shards, but 1 are missing: view-00001-0000;", f"dlkd store repair --store {store}")
+    good("store", "repair", "--store", store)
+    good("store", "verify", "--store", store)
+    assert lost.exists()
+
+
+def test_shards_of_another_teacher_outlive_the_loss_of_their_manifest(store, dlkd, good, build):
+    (store / "manifest.json").unlink()
+    before = files(store)
+    wrong = build(store, "--probe.sparsity", 0.5, what="repair")
+    refused(dlkd(*wrong), "the manifest of", "give the options that they were made with")
+    assert files(store) == before
+    good("store", "repair", "--store", store)
+    good("store", "verify", "--store", store)
+
+
 def test_what_cannot_be(tmp_path, dlkd, build, distill, monkeypatch):
     for what in ("info", "verify"):
         refused(dlkd("store", what), "expected --store, but it is missing")

@@ -91,8 +91,24 @@ def test_more_epochs_than_views(store, tmp_path, good, dlkd, distill, build, sam
     dies_at(4, monkeypatch)
     c = distill(tmp_path / "c", "--store", store, "--epochs", 5, "--engine.checkpoint_every", 2)
     assert dlkd(*c).status == 130
-    good(*build(store, "--storage.views", 3))
-    refused(dlkd("distill", "--out", tmp_path / "c", "--resume"), "the stored views are not those that the run")
+    monkeypatch.undo()
+    good(*build(store, "--storage.views", 3))  # the run goes on with the two that it began with
+    good("distill", "--out", tmp_path / "c", "--resume")
+    assert same(tmp_path / "a", tmp_path / "c")
+    good(*distill(tmp_path / "d", "--store", store, "--epochs", 5))
+    assert not same(tmp_path / "a", tmp_path / "d")
+
+
+def test_half_a_wish_about_the_form_leaves_the_other_half_to_the_store(tmp_path, dlkd, good, build):
+    store = tmp_path / "store"
+    good(*build(store, "--storage.dtype", "fp32", "--storage.top_k", 3))
+    before = files(store)
+    good(*build(store, "--storage.top_k", 3))
+    assert {n: v for n, v in files(store).items() if n != "config.yaml"} == {
+        n: v for n, v in before.items() if n != "config.yaml"
+    }
+    refused(dlkd(*build(store, "--storage.top_k", 4)), "differs in storage")
+    refused(dlkd(*build(store, "--storage.dtype", "fp16", "--storage.top_k", 3)), "differs in storage")
 
 
 TAUGHT_BY_ALL = ("lskd", "normkd", "energy", "mse", "dist", "mlkd", "r2kd", "ttm", "wttm", "ea", "rld", "dlkd+zscore")

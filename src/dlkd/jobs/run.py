@@ -28,7 +28,6 @@ from dlkd.train.replay import BAD_BATCH
 from dlkd.train.session import Session
 from dlkd.train.setup import make_session
 
-SHOWN = ("shown_views", "stored views")
 RESULTS, LABELS = "results.json", "labels.npz"
 
 
@@ -49,7 +48,9 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
             return _read_json(folder / RESULTS)
         session = make_session(options, quiet=quiet)
         clean_temporaries(folder)
-        _check_unchanged(session, command)
+        card = _check_unchanged(session, command)
+        # A store may have been built for more views, or fewer, since the run began.
+        session.steps = replace(session.steps, views=card["data"].get("shown_views"))
         _check_labels(session)
         return _fit(session, command)
     # A run that broke before its first checkpoint left nothing but the batch that broke it.
@@ -199,14 +200,15 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
     return [] if a == b else [prefix]
 
 
-def _check_unchanged(session: Session, command: str) -> None:
-    """A resumed run must go on with the data and teacher that it began with."""
+def _check_unchanged(session: Session, command: str) -> dict[str, Any]:
+    """A resumed run must go on with the data and teacher that it began with; returns what was known then."""
     before = _read_json(session.folder / MARKER)
     now = json.loads(json.dumps(run_card(session, command)))
-    for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views"), SHOWN):
+    for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views")):
         if before["data"].get(key) != now["data"][key]:
             raise UserError(f"the {what} are not those that the run in {session.folder} began with; start a new run")
     if before.get("teacher", {}).get("teacher") != now.get("teacher", {}).get("teacher"):
         raise UserError(f"the teacher is not the one that the run in {session.folder} began with; start a new run")
     if before["threads"] != now["threads"]:
         session.warn(f"{now['threads']} threads instead of {before['threads']}: the same run, but not to the last bit")
+    return before

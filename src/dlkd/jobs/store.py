@@ -13,7 +13,7 @@ from dlkd.errors import UserError
 from dlkd.files import TEMPORARY
 from dlkd.jobs.run import save_store_settings
 from dlkd.store import MANIFEST, Damage, Manifest, Shard, Shards, StoredLessons, build, damages, minutes, plan
-from dlkd.store.shards import STRONG
+from dlkd.store.shards import ELSEWHERE, STRONG
 from dlkd.train.interrupt import Interrupted, StopRequest
 from dlkd.train.lessons import check_stores, stores
 from dlkd.train.options import DistillOptions
@@ -42,6 +42,7 @@ def build_store(options: DistillOptions) -> None:
         Interrupted: told to stop; the shards that are made stay.
     """
     session = _session(options)
+    save_store_settings(session, options)
     check_stores(session)
     _fill(session, options)
 
@@ -53,6 +54,7 @@ def repair_store(options: DistillOptions) -> None:
         UserError: see :func:`build_store`.
     """
     folder = _folder(options)
+    anew: list[Path] = []
     for part in (folder, folder / STRONG):
         if not part.is_dir():
             continue
@@ -64,11 +66,20 @@ def repair_store(options: DistillOptions) -> None:
         except UserError as error:
             print(f"{error}; it is written anew")
             (part / MANIFEST).unlink(missing_ok=True)
+            anew.append(part)
     session = _session(options)
     for stored in stores(session):
-        for damage in damages(stored.shards):
+        found = damages(stored.shards)
+        if stored.path in anew and any(damage.reason == ELSEWHERE for damage in found):
+            (stored.path / MANIFEST).unlink()
+            raise UserError(
+                f"the manifest of {stored.path} is lost, and with these options it would be that of another store, not "
+                "of the shards that lie there; give the options that they were made with, or delete the store"
+            )
+        for damage in found:
             damage.file.unlink()
             print(f"{damage.file.name}: {damage.reason}; deleted")
+    save_store_settings(session, options)
     check_stores(session)
     _fill(session, options)
 
@@ -77,22 +88,35 @@ def verify_store(options: StoreFolder) -> None:
     """Compare every byte of a store with its checksums; no teacher is needed.
 
     Raises:
-        UserError: something is damaged; the first few files are named.
+        UserError: something is damaged, or missing of the views that the store was built for; the first few are named.
     """
     found = 0
     bad: list[Damage] = []
+    lost: list[str] = []
     for part in _parts(options.store):
-        shards = Shards(part, Manifest.read(part).key)
+        manifest = Manifest.read(part)
+        shards = Shards(part, manifest.key)
         found += len(shards.files())
         bad += damages(shards)
+        there = shards.names()
+        lost += [shard.name for shard in manifest.expected(manifest.views or 0) if shard.name not in there]
     if bad:
-        named = ", ".join(f"{damage.file.name} ({damage.reason})" for damage in bad[:3])
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        named = _first([f"{damage.file.name} ({damage.reason})" for damage in bad])
         raise UserError(
-            f"{len(bad)} of {found} shards of {options.store} are damaged: {named}{more}; "
+            f"{len(bad)} of {found} shards of {options.store} are damaged: {named}; "
             f"dlkd store repair --store {options.store}"
         )
+    if lost:
+        raise UserError(
+            f"{options.store} was to hold {found + len(lost)} shards, but {len(lost)} are missing: {_first(lost)}; "
+            f"dlkd store repair --store {options.store}, or the same dlkd store build again, makes them"
+        )
     print(f"{options.store}: {found} shards, every byte as it was written")
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def store_info(options: StoreFolder) -> None:
@@ -127,14 +151,13 @@ def store_info(options: StoreFolder) -> None:
 
 
 def _session(options: DistillOptions) -> Session:
-    """Data, teacher and stores; a store that is made for a number of epochs says so."""
+    """Data, teacher and stores."""
     _folder(options)
     session = make_session(options)
     if session.teaching is None:
         raise UserError(f"expected a method with a teacher to fill a store, but got {options.method}")
     for remark in session.remarks:
         session.say(f"note: {remark}")
-    save_store_settings(session, options)
     return session
 
 

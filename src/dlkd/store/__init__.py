@@ -2,10 +2,10 @@
 
 from dlkd.store.build import Difference, Plan, build, compare, damages, minutes, plan
 from dlkd.store.lesson import Lesson, Lessons, LiveLessons
-from dlkd.store.manifest import MANIFEST, Manifest
+from dlkd.store.manifest import MANIFEST, Manifest, Shard
 from dlkd.store.shards import Damage, Shards
 from dlkd.store.storage import Storage
-from dlkd.store.store import Shard, StoredLessons
+from dlkd.store.store import StoredLessons
 
 __all__ = [
     "MANIFEST",

@@ -14,8 +14,9 @@ import torch
 from dlkd.data.view_key import Stream, draw_integer
 from dlkd.difficulty.distance import MAX_DISTANCE
 from dlkd.errors import UserError
+from dlkd.store.manifest import Shard
 from dlkd.store.shards import Damage, Shards
-from dlkd.store.store import Shard, StoredLessons, sample_bytes
+from dlkd.store.store import StoredLessons, sample_bytes
 
 PAUSE = 0.2
 """Seconds between two looks at shards that other processes are making."""
@@ -122,7 +123,7 @@ def compare(store: StoredLessons, views: int, seed: int = 0, entries: int = ENTR
             difficulties by more than 1e-4; wider where the teacher computes in half precision.
     """
     missing = set(store.missing(views))
-    there = [shard for shard in store.expected(views) if shard not in missing]
+    there = [shard for shard in store.manifest.expected(views) if shard not in missing]
     if not there:
         return Difference(0.0, 0.0, 0)
     draws = np.arange(entries)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
@@ -18,6 +18,18 @@ FORMAT = 3
 _CHECKSUM = "checksum"
 REPAIR = "dlkd store repair mends it"
 OTHER_VERSION = "{} is a store of another version of dlkd; give another --store or delete it"
+
+
+class Shard(NamedTuple):
+    """Some rows of one view number."""
+
+    view: int
+    part: int
+
+    @property
+    def name(self) -> str:
+        """Of its file, without the checksum."""
+        return f"view-{self.view:05d}-{self.part:04d}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,10 @@ class Manifest:
     def shards(self) -> int:
         """Shards of one view number."""
         return -(-self.samples // self.rows)
+
+    def expected(self, views: int) -> list[Shard]:
+        """The shards of the first ``views`` view numbers."""
+        return [Shard(view, part) for view in range(views) for part in range(self.shards)]
 
     def write(self, folder: Path) -> None:
         """Write it whole or not at all."""

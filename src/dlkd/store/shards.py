@@ -21,6 +21,8 @@ LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
 """Beside the shards: the locks, the options that the store was made with, the store of the strong views."""
 _NAME = re.compile(r"(?P<shard>[a-z0-9-]+)\.(?P<checksum>[0-9a-f]{16})\.safetensors")
 _CHUNK = 1 << 20
+ELSEWHERE = "it belongs to another store"
+"""What is wrong with a shard that is whole, but of other outputs than the manifest's."""
 _ABOUT = "shard"
 """The one entry of the metadata: of several, safetensors writes the order by chance, and the bytes with it."""
 
@@ -144,7 +146,7 @@ class Shards:
             with safetensors.safe_open(file, framework="pt") as opened:
                 key, _, shard = (opened.metadata() or {}).get(_ABOUT, "").partition("/")
                 if key != self.key:
-                    return Damage(file, "it belongs to another store")
+                    return Damage(file, ELSEWHERE)
                 if shard != match["shard"]:
                     return Damage(file, "it is another shard under this name")
         except (OSError, safetensors.SafetensorError) as error:

@@ -11,7 +11,6 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,25 +23,13 @@ from dlkd.difficulty import DifficultyScore
 from dlkd.errors import UserError
 from dlkd.files import TEMPORARY
 from dlkd.store.lesson import Lesson, LiveLessons
-from dlkd.store.manifest import MANIFEST, Manifest
+from dlkd.store.manifest import MANIFEST, Manifest, Shard
 from dlkd.store.shards import Shards, is_ours, locked
 from dlkd.store.storage import Storage
 
 SHARD_BYTES = 1 << 26
 PLAIN = Storage("fp32")
 """Lessons of images without augmentation are few, and figures of the teacher are made of them."""
-
-
-class Shard(NamedTuple):
-    """Some rows of one view number."""
-
-    view: int
-    part: int
-
-    @property
-    def name(self) -> str:
-        """Of its file, without the checksum."""
-        return f"view-{self.view:05d}-{self.part:04d}"
 
 
 class StoredLessons:
@@ -166,14 +153,10 @@ class StoredLessons:
         start = shard.part * self.manifest.rows
         return self.family.order(shard.view)[start : start + self.manifest.rows]
 
-    def expected(self, views: int) -> list[Shard]:
-        """The shards of the first ``views`` view numbers."""
-        return [Shard(view, part) for view in range(views) for part in range(self.manifest.shards)]
-
     def missing(self, views: int) -> list[Shard]:
         """Those of them that are not there."""
         there = self.shards.names()
-        return [shard for shard in self.expected(views) if shard.name not in there]
+        return [shard for shard in self.manifest.expected(views) if shard.name not in there]
 
     def has(self, views: int, plain: Samples, size: int | None) -> bool:
         """Is everything there for a run of ``views`` view numbers that ends with figures on ``plain``?

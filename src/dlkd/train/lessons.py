@@ -8,7 +8,7 @@ from pathlib import Path
 from dlkd.data import ViewFamily
 from dlkd.difficulty import PROBE_SCORES, DifficultyScore
 from dlkd.errors import UserError
-from dlkd.store import LiveLessons, StoredLessons, compare
+from dlkd.store import MANIFEST, LiveLessons, Manifest, StoredLessons, compare
 from dlkd.store.shards import STRONG
 from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
@@ -60,7 +60,7 @@ def _open(
         live,
         family,
         session.teaching.identity,
-        storage=options.storage.form(),
+        storage=options.storage.form(Manifest.read(folder).storage if (folder / MANIFEST).exists() else None),
         views=options.storage.views,
         budget=options.storage.memory * 10**6,
     )

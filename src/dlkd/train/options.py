@@ -258,11 +258,13 @@ class StorageOptions:
             if value is not None and value < 1:
                 raise UserError(f"expected --storage.{name} to be at least 1, but got {value}")
 
-    def form(self) -> Storage | None:
-        """The form that was asked for; None for any."""
+    def form(self, kept: Storage | None) -> Storage | None:
+        """The form that was asked for, None for any, of a store that has the form ``kept`` or is new."""
         if self.dtype == "auto" and self.top_k is None:
             return None
-        return Storage("fp16" if self.dtype == "auto" else self.dtype, self.top_k)
+        if self.dtype == "auto":
+            return Storage("fp16" if kept is None else kept.dtype, self.top_k)
+        return Storage(self.dtype, self.top_k)
 
 
 @dataclass(frozen=True)
