@@ -1,5 +1,6 @@
 """A teacher whose answers are exact whatever the batch, and stores of what it says."""
 
+import multiprocessing
 import time
 
 import pytest
@@ -9,13 +10,17 @@ from torch import nn
 from dlkd.data import CropFlip, Mixing, ViewFamily
 from dlkd.data.sources import in_memory
 from dlkd.difficulty import DifficultyScore
-from dlkd.store import LiveLessons, Storage, StoredLessons
+from dlkd.store import LiveLessons, Shards, Storage, StoredLessons, build
 from dlkd.teacher import FrozenTeacher
 
 N, CLASSES = 11, 4
 MIXINGS = [Mixing(), Mixing("mixup", 0.4), Mixing("cutmix")]
 IDENTITY = {"teacher": "abc", "probes": [{"sparsity": 0.3}], "precision": "fp32"}
 EXACT = Storage("fp32")
+VIEWS, ROWS = 4, 2
+APART = multiprocessing.get_context("forkserver")
+"""Other processes, out of one that has torch already but, unlike this one, no threads that might hold something."""
+APART.set_forkserver_preload(["torch", "dlkd.store"])
 
 
 class Picks(nn.Module):
@@ -64,6 +69,36 @@ def opened(path, lessons=None, views=None, identity=None, *, rows=None, storage=
         return StoredLessons(
             path, lessons, views or family(), identity or IDENTITY, storage=storage, views=built_for, **more
         )
+
+
+def fill(path, made=lambda _: None, *, pause=0.0, stop=lambda: False, **how):
+    """Build a store of small shards."""
+    return build(opened(path, live(pause=pause), family(MIXINGS[1]), rows=ROWS, **how), VIEWS, stop=stop, made=made)
+
+
+def fill_and_tell(path, made, pause, who=None, gate=None):
+    """Build, tell the queue of each shard, and wait after the first until others have one, too."""
+    told = []
+
+    def tell(shard):
+        made.put((who, shard))
+        told.append(shard)
+        if len(told) == 1 and gate is not None:
+            gate.wait(60)  # on a busy machine one of them might otherwise make all
+
+    fill(path, tell, pause=pause)
+
+
+def grow(path, views):
+    """Open a store for more views."""
+    opened(path, storage=None, built_for=views)
+
+
+def hold(path, name, held, go):
+    """Hold the lock of a shard."""
+    with Shards(path, "key").lock(name, wait=True):
+        held.set()
+        go.wait(60)
 
 
 def assert_same(lesson, other):

@@ -1,6 +1,5 @@
 """Building by one process or several, stopped or killed; and what the teacher says of what is stored."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -9,19 +8,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from store_toys import IDENTITY, MIXINGS, N, assert_same, content, family, live, opened
+from store_toys import (
+    APART,
+    IDENTITY,
+    MIXINGS,
+    ROWS,
+    VIEWS,
+    N,
+    assert_same,
+    content,
+    family,
+    fill,
+    fill_and_tell,
+    grow,
+    live,
+    opened,
+)
 
 from dlkd.errors import UserError
 from dlkd.store import Manifest, Shard, Shards, Storage, build, compare, damages, minutes, plan
 from dlkd.store.shards import locked
 
-FORK = multiprocessing.get_context("fork")  # torch is there already
-VIEWS, ROWS = 4, 2
 EVERY = [Shard(view, part) for view in range(VIEWS) for part in range(-(-N // ROWS))]
-
-
-def fill(path, made=lambda _: None, *, pause=0.0, stop=lambda: False, **how):
-    return build(opened(path, live(pause=pause), family(MIXINGS[1]), rows=ROWS, **how), VIEWS, stop=stop, made=made)
 
 
 def shard_files(path):
@@ -48,20 +56,8 @@ def test_what_is_built_is_live_and_not_made_again(whole):
 
 
 def test_two_processes_share_the_work(tmp_path, whole):
-    made, gate = FORK.Queue(), FORK.Barrier(2)
-
-    def work(who):
-        mine = []
-
-        def tell(shard):
-            made.put((who, shard))
-            mine.append(shard)
-            if len(mine) == 1:
-                gate.wait(60)  # on a busy machine one of them might otherwise make all
-
-        fill(tmp_path / "s", tell, pause=0.03)
-
-    workers = [FORK.Process(target=work, args=(who,)) for who in range(2)]
+    made, gate = APART.Queue(), APART.Barrier(2)
+    workers = [APART.Process(target=fill_and_tell, args=(tmp_path / "s", made, 0.03, who, gate)) for who in range(2)]
     for worker in workers:
         worker.start()
     told = [made.get(timeout=60) for _ in EVERY]
@@ -75,8 +71,8 @@ def test_two_processes_share_the_work(tmp_path, whole):
 
 
 def test_a_killed_builder_leaves_nothing_half_and_others_go_on(tmp_path, whole):
-    made = FORK.Queue()
-    worker = FORK.Process(target=lambda: fill(tmp_path / "s", made.put, pause=0.05))
+    made = APART.Queue()
+    worker = APART.Process(target=fill_and_tell, args=(tmp_path / "s", made, 0.05))
     worker.start()
     for _ in range(3):
         made.get(timeout=60)
@@ -114,10 +110,10 @@ def test_it_waits_for_what_another_makes(tmp_path, monkeypatch):
 
 def test_two_processes_let_a_store_grow(tmp_path):
     opened(tmp_path / "s", storage=None)
-    worker = FORK.Process(target=lambda: opened(tmp_path / "s", storage=None, built_for=3))
+    worker = APART.Process(target=grow, args=(tmp_path / "s", 3))
     with locked(tmp_path / "s", "manifest", wait=True):
         worker.start()
-        worker.join(0.4)
+        worker.join(2)
         assert worker.is_alive()  # it has read the manifest, and waits to write it
         Manifest.read(tmp_path / "s").grown(5).write(tmp_path / "s")
     worker.join(60)

@@ -1,7 +1,6 @@
 """Files whose names carry their checksum; maps within a budget; locks between processes."""
 
 import hashlib
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -9,12 +8,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from store_toys import APART, hold
 
 from dlkd.errors import UserError
 from dlkd.store import Shards
 from dlkd.store.shards import is_ours
-
-FORK = multiprocessing.get_context("fork")  # torch is there already
 
 
 def tensors(k=0, floats=8):
@@ -112,14 +110,8 @@ def test_the_one_in_use_is_mapped_whatever_the_budget(tmp_path):
 
 def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path):
     shards = Shards(tmp_path, "key")
-    held, go = FORK.Event(), FORK.Event()
-
-    def hold():
-        with Shards(tmp_path, "key").lock("view-00000-0000", wait=True):
-            held.set()
-            go.wait(60)
-
-    child = FORK.Process(target=hold)
+    held, go = APART.Event(), APART.Event()
+    child = APART.Process(target=hold, args=(tmp_path, "view-00000-0000", held, go))
     child.start()
     assert held.wait(60)
     with shards.lock("view-00000-0000", wait=False) as mine, shards.lock("view-00001-0000", wait=False) as other:
