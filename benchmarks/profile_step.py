@@ -140,7 +140,7 @@ def main() -> None:
         "label": options.label,
         "settings": {**vars(pair), "steps": options.steps, "nchw": options.nchw},
     }
-    changes: dict[str, Any] = {"engine": {"channels_last": False}, "fold": False} if options.nchw else {}
+    changes: dict[str, Any] = {"engine": {"channels_last": False}, "teacher": {"fold": False}} if options.nchw else {}
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(Path(folder), pair, options.device, options.threads)
         makers = {

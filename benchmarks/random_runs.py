@@ -106,9 +106,8 @@ class Runs:
         write_atomic(folder / "teacher.safetensors", safetensors.torch.save(weights))
 
     def options(self, method: str, **changes: Any) -> DistillOptions:
-        """Those of a run; ``changes`` are of ``engine``, ``fold``, ``store`` and whatever DistillOptions has."""
-        engine, fold = changes.pop("engine", {}), changes.pop("fold", None)
-        teacher = TeacherOptions(self.pair.teacher, self.folder / "teacher.safetensors")
+        """Those of a run; ``changes`` are of ``engine``, ``teacher`` and whatever DistillOptions has."""
+        engine, teacher = changes.pop("engine", {}), changes.pop("teacher", {})
         return DistillOptions(
             out=self.folder / "run",
             device=self.device,
@@ -116,7 +115,7 @@ class Runs:
             method=method,
             data=DataOptions("npz", self.folder / "random.npz", held_out=0.0),
             student=ModelOptions(self.pair.student),
-            teacher=teacher if fold is None else replace(teacher, fold=fold),
+            teacher=TeacherOptions(self.pair.teacher, self.folder / "teacher.safetensors", **teacher),
             loss=KD if method == "kd" else LossOptions(),
             optim=OptimOptions(batch_size=self.pair.batch_size),
             engine=EngineOptions(threads=self.threads, **engine),

@@ -11,9 +11,10 @@
 
 A name alone is with the options as they come; "NCHW" is without channels-last and, of ours, without folding; "best" is
 with both, where they are not the default; "compiled" is with torch.compile, "fused" with the optimizer's step in one
-kernel. Images and weights are random, which changes nothing in the work. Steps are on batches ready in memory, but for
-those "through the loader". A ratio is taken inside a round, in which all works take turns, in reversed order every
-other round; the figure is the median over the rounds. Pairs that are in the file stay as they are, unless --again.
+kernel, "bf16" in half precision. Images and weights are random, which changes nothing in the work. Steps are on batches
+ready in memory, but for those "through the loader". A ratio is taken inside a round, in which all works take turns, in
+reversed order every other round; the figure is the median over the rounds. Pairs that are in the file stay as they are,
+unless --again.
 """
 
 from __future__ import annotations
@@ -52,10 +53,15 @@ from dlkd.train.optim import make_optimizer
 from dlkd.train.session import Session
 from losses import about
 
-OTHERS: dict[str, dict[str, Any]] = {"compiled": {"compile": True}, "fused": {"fused": True}}
-"""Settings of the engine beside the defaults, by the name of the variant."""
-BEST: dict[str, Any] = {"engine": {"channels_last": True}, "fold": True}
-NCHW: dict[str, Any] = {"engine": {"channels_last": False}, "fold": False}
+OTHERS: dict[str, dict[str, Any]] = {
+    "compiled": {"engine": {"compile": True}},
+    "fused": {"engine": {"fused": True}},
+    "bf16 teacher": {"teacher": {"precision": "bf16"}},
+    "bf16": {"engine": {"precision": "bf16"}, "teacher": {"precision": "bf16"}},
+}
+"""Settings that are not the default, by the name of the variant of our KD."""
+BEST: dict[str, Any] = {"engine": {"channels_last": True}, "teacher": {"fold": True}}
+NCHW: dict[str, Any] = {"engine": {"channels_last": False}, "teacher": {"fold": False}}
 AGREE = 1e-4
 """Largest difference of the losses of one batch, relative."""
 AHEAD = {"resnet56 → resnet20": (1.1, 1.7), "resnet32x4 → resnet8x4": (1.4, 3.0)}
@@ -80,9 +86,9 @@ def make_sessions(runs: Runs) -> dict[str, Session]:
         if _settings(dlkd) != _settings(found["dlkd"]):
             found[f"plain, {name}"], found[f"kd, {name}"] = runs.session("ce", **changes), runs.session("kd", **changes)
             found[f"dlkd, {name}"] = dlkd
-    for name, engine in OTHERS.items():
-        found[f"kd, {name}"] = runs.session("kd", engine=engine)
-    found["store"] = runs.stored("dlkd", fold=True)
+    for name, changes in OTHERS.items():
+        found[f"kd, {name}"] = runs.session("kd", **changes)
+    found["store"] = runs.stored("dlkd", teacher={"fold": True})
     if "plain, best" in found:
         found["store, best"] = runs.stored("dlkd", **BEST)
     return found
@@ -149,7 +155,7 @@ def make_works(runs: Runs) -> tuple[dict[str, Work], dict[str, float], torch.dev
         fastest = best(sessions, name)
         works[f"{fastest}, through the loader"] = through_the_loader(sessions[fastest])
     losses = {}
-    for name in [n for n in sessions if n.partition(",")[0] == "kd"]:
+    for name in [n for n in sessions if n.partition(",")[0] == "kd" and "bf16" not in n]:
         works[name](1)
         losses[name] = float(sessions[name].loss_sum) / len(ready[0].labels)
     for name, (step, layout) in peers.items():
