@@ -22,7 +22,7 @@ class Steps(Dataset["Batch | UserError"]):
     """The batch of every training step: a pure function of the step number.
 
     Epoch e shows view e of every sample (:meth:`view_of`), in the family's order of that view; the last partial batch
-    is dropped. With W ranks each takes its share of every global batch, pairs that mix staying together.
+    is dropped. With W ranks each takes its share of every part of the global batch, pairs that mix staying together.
     Being a map from step to batch, it needs no message about epochs to live workers, and a resumed run
     starts at any step.
     """
@@ -34,6 +34,8 @@ class Steps(Dataset["Batch | UserError"]):
     world: int = 1
     strong: ViewFamily | None = None
     """Strong views of the same samples that mix in the same way, shown beside the others."""
+    parts: int = 1
+    """Equal parts in which a step is taken, one after the other."""
     views: int | None = None
     """View numbers that there are: later epochs show them again; None for a new one every epoch."""
 
@@ -43,16 +45,26 @@ class Steps(Dataset["Batch | UserError"]):
             or (self.strong.mixing, self.strong.seed) != (self.family.mixing, self.family.seed)
         ):
             raise ValueError("expected strong views of the same samples, mixing and seed")
-        n, share = len(self.family.samples), self.batch_size // self.world
+        n, share = len(self.family.samples), self.share
         if self.batch_size > n:
             raise UserError(
                 f"expected a batch of at most the {n} training images, but got {self.batch_size}; "
                 f"give --optim.batch_size {n} or less"
             )
-        if self.batch_size % self.world:
-            raise UserError(f"expected a batch size that {self.world} processes can share, but got {self.batch_size}")
+        if share * self.parts * self.world != self.batch_size:
+            part = self.batch_size // self.parts
+            raise UserError(
+                f"expected a batch that {self.world} processes can share, but got {part}; give an --optim.batch_size "
+                f"that {self.world} divides"
+            )
+        share = share if self.world > 1 else self.batch_size
         if self.family.mixing.kind != "none" and share % 2:
             raise UserError(f"expected an even batch on each process, since images mix in pairs, but got {share}")
+
+    @property
+    def share(self) -> int:
+        """Samples that one rank has in one part of a step."""
+        return self.batch_size // self.parts // self.world
 
     @property
     def one_by_one(self) -> bool:
@@ -83,9 +95,8 @@ class Steps(Dataset["Batch | UserError"]):
     def __getitem__(self, step: int) -> Batch | UserError:
         epoch, k = divmod(step, self.per_epoch)
         view = self.view_of(epoch)
-        share = self.batch_size // self.world
-        start = k * self.batch_size + self.rank * share
-        positions = self.family.order(view)[start : start + share]
+        whole = self.family.order(view)[k * self.batch_size : (k + 1) * self.batch_size]
+        positions = whole.reshape(self.parts, self.world, self.share)[:, self.rank].reshape(-1)
         try:
             views = np.full_like(positions, view)
             batch = self.family.batch(positions, views)

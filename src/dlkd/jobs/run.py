@@ -22,6 +22,7 @@ from dlkd.preflight import Preflight, preflight
 from dlkd.store.shards import SETTINGS
 from dlkd.train.checkpoint import CURRENT, clean_temporaries
 from dlkd.train.fit import fit
+from dlkd.train.group import Launch
 from dlkd.train.lessons import check_stores, release_teacher, stores
 from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
@@ -40,14 +41,16 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     """
     options.check()
     command = "distill" if isinstance(options, DistillOptions) else "train"
-    folder = options.out
+    folder, first = options.out, Launch.found().rank == 0
     if options.resume:
         _check_same_options(options, resumable_config(folder, command))
         if (folder / RESULTS).is_file():
-            print(f"{folder} is finished; see {folder / RESULTS}")
+            if first:
+                print(f"{folder} is finished; see {folder / RESULTS}")
             return _read_json(folder / RESULTS)
         session = make_session(options, quiet=quiet)
-        clean_temporaries(folder)
+        if first:
+            clean_temporaries(folder)
         card = _check_unchanged(session, command)
         # A store may have been built for more views, or fewer, since the run began.
         session.steps = replace(session.steps, views=card["data"].get("shown_views"))
@@ -56,10 +59,13 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     # A run that broke before its first checkpoint left nothing but the batch that broke it.
     broke = (folder / BAD_BATCH).exists() and not (folder / CURRENT).exists()
     overwrite = options.overwrite or broke
-    check_run_folder(folder, overwrite=overwrite)
+    if first:
+        check_run_folder(folder, overwrite=overwrite)
     check_outside(folder, _inputs(options))
     session = make_session(options, quiet=quiet)
     found = _look(session)
+    if not first:
+        return _fit(session, command)
     card = {**run_card(session, command), "preflight": found.to_dict()}
 
     # Before the first checkpoint there is nothing to go on with, and the same command should work once a cause of
@@ -74,14 +80,23 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
 
 
 def _fit(session: Session, command: str) -> dict[str, Any]:
-    options = session.options
+    """Train; the first of several processes writes, and ends with the figures.
+
+    Raises:
+        UserError: another process ended, for example.
+    """
+    options, group = session.options, session.group
+    with group.in_one_line():
+        group.wait()
     if isinstance(options, DistillOptions) and options.store is not None:
-        if not (options.store / SETTINGS).exists():
+        if group.first and not (options.store / SETTINGS).exists():
             save_store_settings(session, options)
         check_stores(session)
         release_teacher(session)
     fit(session)
-    return finish(session, command)
+    with group.in_one_line():
+        group.part()
+    return finish(session, command) if group.first else {}
 
 
 def save_store_settings(session: Session, options: DistillOptions) -> None:
@@ -175,7 +190,7 @@ def _check_labels(session: Session) -> None:
         before = {}
     if any(name in now and not np.array_equal(now[name], value) for name, value in before.items()):
         raise UserError(f"the labels are not those in {file}, which the run began with; start a new run")
-    if before.keys() != now.keys():
+    if before.keys() != now.keys() and session.group.first:
         _save_labels(session)
         session.warn(f"{LABELS} was lost, damaged or incomplete, and has been written anew")
 

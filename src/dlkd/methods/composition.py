@@ -112,6 +112,7 @@ class Composition(nn.Module):
         uses_probe: do the choices look at ``probe_logits``?
         uses_labels: does the distillation term look at the target?
         takes_top_k: does the term make do with the largest logits of the teacher, the others being equal?
+        per_sample: does the term of a sample depend on this sample alone?
         features: F, of inner layers; None for a method that compares none.
         feature_weight: w_feature, finite and not negative.
     """
@@ -132,6 +133,7 @@ class Composition(nn.Module):
         uses_probe: bool = False,
         uses_labels: bool = False,
         takes_top_k: bool = False,
+        per_sample: bool = False,
         features: FeatureMethod | None = None,
         feature_weight: float = 1.0,
     ) -> None:
@@ -152,7 +154,7 @@ class Composition(nn.Module):
             raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")
         self.warmup_epochs, self._warm = warmup_epochs, 1.0
         self.two_views, self.uses_probe, self.uses_labels = two_views, uses_probe, uses_labels
-        self.takes_top_k = takes_top_k
+        self.takes_top_k, self.per_sample = takes_top_k, per_sample
         self.features, self.feature_weight = features, feature_weight
 
     def start_epoch(self, epoch: int) -> None:

@@ -138,9 +138,13 @@ def make_method(
             raise ValueError("expected a method with a teacher for the label term trust")
         own = plain if build is None else build(settings)
         term = make_label_term(label, own, samples=samples, classes=classes)
-        return _compose(names, {**settings, "classes": classes}, term)
+        method = _compose(names, {**settings, "classes": classes}, term)
     except ValueError as error:
         raise UserError(f"{error} (--loss, method {name})") from error
+    # A mean over the batch looks at all of it, and a memory has to take in what every process sees.
+    alone = method.scale != "mean" and label.term != "elr"
+    method.per_sample = alone and all(find_method(n).per_sample for n in names)
+    return method
 
 
 def _compose(names: list[str], settings: Settings, label: LabelTerm) -> Composition:

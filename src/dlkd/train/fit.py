@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from contextlib import AbstractContextManager
 from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dlkd.data import Batch, Stream, view_key
+from dlkd.data import Batch, Samples, Stream, view_key
 from dlkd.errors import UserError
 from dlkd.evaluate import accuracy, logits_of
-from dlkd.methods import Signals
+from dlkd.methods import LossParts, Signals
 from dlkd.store import Lesson, Lessons
 from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
 from dlkd.train.diagnostics import Diagnostics
@@ -22,6 +25,14 @@ from dlkd.train.replay import keep_batch
 from dlkd.train.session import Session
 from dlkd.train.setup import calibrate
 from dlkd.train.teach import some_ids
+
+if TYPE_CHECKING:
+    from lightning_fabric.wrappers import _FabricModule
+
+AGREE_EVERY = 10
+"""Steps between two questions to all processes whether one of them was told to stop."""
+EVALUATED = 256
+"""Held-out images that one process looks at in one go."""
 
 
 def fit(session: Session) -> None:
@@ -37,41 +48,44 @@ def fit(session: Session) -> None:
     options, steps = session.options, session.steps
     total = options.epochs * steps.per_epoch
     waits = Waits()
-    with StopRequest() as stop, contextlib.ExitStack() as stack:
+    group = session.group
+    with StopRequest() as stop, group.in_one_line(), contextlib.ExitStack() as stack:
         start = restore(session)
         if start is None:
             calibrate(session)
             start = 0
         # Killed between a checkpoint and its tables, an earlier process has left them a row short.
         _write_tables(session)
-        board = Board(session.folder if options.engine.tensorboard else None, session.history)
+        board = Board(session.folder if options.engine.tensorboard and group.first else None, session.history)
         screen = stack.enter_context(Screen(session.title, total, start, quiet=session.quiet))
         session.student.train()
         for step, batch in enumerate(waits.over(steps.loader(start, total, session.workers)), start):
-            _seed_step(options.seed, step)
+            _seed_step(options.seed, step, group.rank)
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
             set_learning_rate(session.optimizer, rate)
             session.method.start_epoch(step // steps.per_epoch)
             train_step(session, batch.to(session.fabric.device), step)
-            waits.images += len(batch.labels)
+            waits.images += len(batch.labels) * group.size
             done = step + 1
+            stopped = bool(stop) if group.size == 1 else done % AGREE_EVERY == 0 and group.agree(bool(stop))
             screen.step(done, waits)
             if done % steps.per_epoch == 0:
                 _end_epoch(session, done, rate, waits, screen, board)
                 waits.reset()
-            elif stop or done % options.engine.checkpoint_every == 0:
+            elif stopped or done % options.engine.checkpoint_every == 0:
                 save(session, done)
-            if stop and done < total:
+            if stopped and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; go on with --out {session.folder} --resume")
 
 
 def train_step(session: Session, batch: Batch, step: int) -> None:
     """One optimizer step, in ``accumulate`` parts."""
-    optim = session.options.optim
+    optim, share = session.options.optim, session.steps.share
     session.optimizer.zero_grad(set_to_none=True)
     for k in range(optim.accumulate):
-        part = slice(k * optim.batch_size, (k + 1) * optim.batch_size)
-        _backward(session, batch.map(itemgetter(part)), step)
+        part = batch.map(itemgetter(slice(k * share, (k + 1) * share)))
+        _backward(session, part, step, last=k == optim.accumulate - 1)
+    session.group.average_gradients(session.method.parameters())
     if optim.clip is not None:
         session.fabric.clip_gradients(session.student, session.optimizer, max_norm=optim.clip)
     session.optimizer.step()
@@ -79,11 +93,20 @@ def train_step(session: Session, batch: Batch, step: int) -> None:
         session.average.update(session.module)
 
 
-def _backward(session: Session, batch: Batch, step: int) -> None:
+def _backward(session: Session, batch: Batch, step: int, *, last: bool) -> None:
     """Forward and backward of one batch; of a weak/strong pair, of each view by itself, as their losses add up."""
-    session.loss_sum += _backward_view(session, batch, step, session.lessons, strong=False)
+    with _unsynchronised(session, last and batch.strong is None):
+        session.loss_sum += _backward_view(session, batch, step, session.lessons, strong=False)
     if batch.strong is not None:
-        session.loss_sum += _backward_view(session, batch.strong_view(), step, session.strong_lessons, strong=True)
+        with _unsynchronised(session, last):
+            session.loss_sum += _backward_view(session, batch.strong_view(), step, session.strong_lessons, strong=True)
+
+
+def _unsynchronised(session: Session, last: bool) -> AbstractContextManager[None]:
+    """Gradients of several processes meet once a step, in its last backward."""
+    if session.group.size == 1 or last:
+        return contextlib.nullcontext()
+    return session.fabric.no_backward_sync(cast("_FabricModule", session.student))
 
 
 def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons | None, *, strong: bool) -> Tensor:
@@ -102,7 +125,7 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
     if session.taps is not None and lesson is not None:
         student_features = tuple(session.taps.student.take())
         signals = signals._replace(student_features=student_features, teacher_features=lesson.features)
-    parts = session.method.parts(signals)
+    parts = _parts(session, signals)
     if session.options.engine.check_finite and not bool(parts.total.isfinite()):
         _check_logits(session, logits, batch, step, "student", signals)
         file = keep_batch(session, batch, step, signals)
@@ -117,6 +140,22 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
     return parts.total.detach().cpu().double() * len(batch.labels)
 
 
+def _parts(session: Session, signals: Signals) -> LossParts:
+    """The loss of a batch. Where the term of a sample depends on the others of the batch, all processes compute that of
+    the whole: the mean of their gradients is then the gradient of one process."""
+    group, method = session.group, session.method
+    if group.size == 1 or (method.per_sample and signals.labelled is None):
+        return method.parts(signals)
+
+    def gathered(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(group.gather, value))
+        return group.gather(value) if isinstance(value, Tensor) else value
+
+    whole = method.parts(Signals(*map(gathered, signals)))
+    return LossParts(whole.total, *(None if p is None else group.own(p) for p in whole[1:]))  # type: ignore[arg-type]
+
+
 def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch, strong: bool) -> Signals:
     """What the method sees; where nobody teaches, the student's own logits stand in for the teacher's."""
     labelled = batch.labelled_share() if session.data.train.unlabelled else None
@@ -128,8 +167,9 @@ def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Bat
     if session.level_table is not None:
         level = session.level_table[batch.positions]
     elif session.level is not None:
-        ids = session.data.train.ids[batch.positions.cpu().numpy()]
-        level = session.level(session.difficulty(lesson, batch.target, ids))
+        ids, group = session.data.train.ids[batch.positions.cpu().numpy()], session.group
+        # All of them: a level may be the rank within the batch.
+        level = group.own(session.level(group.gather(session.difficulty(lesson, batch.target, ids))))
     return signals._replace(level=level, probe_logits=lesson.probe_logits)
 
 
@@ -146,16 +186,17 @@ def _check_logits(session: Session, logits: Tensor, batch: Batch, step: int, who
     )
 
 
-def _seed_step(seed: int, step: int) -> None:
-    """Dropout and all else that a step draws depend on (seed, step) alone."""
-    key = int(view_key(seed, step, 0, Stream.STEP))
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Dropout and all else that a step draws depend on (seed, step, process) alone."""
+    key = int(view_key(seed, step, rank, Stream.STEP))
     torch.default_generator.manual_seed(key)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(key)
 
 
 def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: Screen, board: Board) -> None:
-    epoch = done // session.steps.per_epoch
+    epoch, group = done // session.steps.per_epoch, session.group
+    session.diagnostics.sums, session.loss_sum = map(group.total, (session.diagnostics.sums, session.loss_sum))
     means = session.diagnostics.epoch()
     # Without a teacher there is no lesson whose figures could be 0.
     method = session.method
@@ -172,8 +213,7 @@ def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: S
         **waits.figures(),
     }
     if session.data.held_out is not None and session.evaluates(epoch):
-        logits, labels = logits_of(session.evaluated(), session.data.held_out, session.input_format, session.size)
-        row["held_out_accuracy"] = accuracy(logits, labels)
+        row["held_out_accuracy"] = _held_out_accuracy(session, session.data.held_out)
     session.history.append(row)
     for part in session.diagnostics.by_level():
         session.by_level.append({"epoch": epoch, **{k: v for k, v in part.items() if k not in unused}})
@@ -185,30 +225,42 @@ def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: S
     board.add(row)
 
 
+def _held_out_accuracy(session: Session, samples: Samples) -> float:
+    """Every process looks at a share of the images, through the same eyes."""
+    model, group = session.evaluated(), session.group
+    group.spread(model.state_dict().values())  # statistics of batch norms are each process's own
+    parts = group.share(np.array_split(np.arange(len(samples)), -(-len(samples) // EVALUATED)))
+    found = [logits_of(model, samples.take(part), session.input_format, session.size)[0] for part in parts]
+    return accuracy(torch.cat(group.collect(found)), samples.labels)
+
+
 def _write_tables(session: Session) -> None:
+    if not session.group.first:
+        return
     write_csv(session.folder / METRICS, session.history)
     write_csv(session.folder / BY_LEVEL, session.by_level)
 
 
 def save(session: Session, step: int) -> None:
-    """Write a checkpoint; neither teacher nor probe is in it."""
-    save_checkpoint(
-        session.folder,
-        {
-            "step": step,
-            "student": session.module.state_dict(),
-            "optimizer": session.optimizer.state_dict(),
-            "method": session.method.state_dict(),
-            "average": None if session.average is None else session.average.state_dict(),
-            "scaler": session.fabric.strategy.precision.state_dict(),
-            "level": None if session.level is None else session.level.state_dict(),
-            "level_table": session.level_table,
-            "history": session.history,
-            "by_level": session.by_level,
-            "diagnostics": session.diagnostics.sums,
-            "loss_sum": session.loss_sum,
-        },
-    )
+    """Write a checkpoint, of all processes in one; neither teacher nor probe is in it."""
+    group = session.group
+    state = {
+        "step": step,
+        "student": session.module.state_dict(),
+        "optimizer": session.optimizer.state_dict(),
+        "method": session.method.state_dict(),
+        "average": None if session.average is None else session.average.state_dict(),
+        "scaler": session.fabric.strategy.precision.state_dict(),
+        "level": None if session.level is None else session.level.state_dict(),
+        "level_table": session.level_table,
+        "history": session.history,
+        "by_level": session.by_level,
+        "diagnostics": group.total(session.diagnostics.sums),
+        "loss_sum": group.total(session.loss_sum),
+    }
+    if group.first:
+        save_checkpoint(session.folder, state)
+    group.wait()
 
 
 def restore(session: Session) -> int | None:
@@ -229,6 +281,7 @@ def restore(session: Session) -> int | None:
         session.level.load_state_dict(state["level"])
     session.level_table = None if state["level_table"] is None else state["level_table"].to(session.fabric.device)
     session.history, session.by_level = state["history"], state["by_level"]
-    session.diagnostics.sums.copy_(state["diagnostics"])
-    session.loss_sum = state["loss_sum"]
+    if session.group.first:  # the sums are those of all
+        session.diagnostics.sums.copy_(state["diagnostics"])
+        session.loss_sum = state["loss_sum"]
     return int(state["step"])

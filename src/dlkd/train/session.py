@@ -25,6 +25,7 @@ from dlkd.models import InputFormat
 from dlkd.store import Lesson, Lessons
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.ema import WeightAverage
+from dlkd.train.group import Group
 from dlkd.train.layers import Taps
 from dlkd.train.options import ModelOptions, RunOptions
 from dlkd.train.teach import Teaching, check_distances
@@ -36,6 +37,8 @@ class Session:
 
     options: RunOptions
     fabric: Fabric
+    group: Group
+    """The processes that train the student together."""
     folder: Path
     data: DataSet
     size: int

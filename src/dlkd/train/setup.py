@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlkd.data import (
     Batch,
@@ -22,11 +24,12 @@ from dlkd.data import (
     view_family,
 )
 from dlkd.difficulty import DifficultyLevel
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.features import FeatureTap
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, default_input_format, load_initial
 from dlkd.train.ema import WeightAverage
+from dlkd.train.group import Group, Launch
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer
@@ -53,6 +56,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if options.engine.threads is not None:
         torch.set_num_threads(options.engine.threads)
     fabric = make_fabric(options)
+    group = Group(fabric)
     distill = options if isinstance(options, DistillOptions) else DistillOptions(method="ce")
     settings = resolve_loss(distill.method, distill.loss)
     data = load_data(options.data)
@@ -72,7 +76,9 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     views = _with_strong(options.views, method)
     family = view_family(views, data, options.seed, size)
     strong = strong_family(views, data, options.seed, size)
-    steps = Steps(family, options.optim.batch_size * options.optim.accumulate, strong=strong).to(fabric.device)
+    parts = options.optim.accumulate
+    batch_size = options.optim.batch_size * parts
+    steps = Steps(family, batch_size, group.rank, group.size, strong, parts).to(fabric.device)
     prefix = "--model." if isinstance(options, TrainOptions) else "--student."
     module, said = make_student(model, data, channels, options.seed, prefix)
     layers = None
@@ -87,6 +93,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     session = Session(
         options=options,
         fabric=fabric,
+        group=group,
         folder=options.out,
         data=data,
         size=size,
@@ -100,9 +107,14 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         method_settings=settings,
         method=method,
         layers=layers,
-        quiet=quiet,
+        quiet=quiet or not group.first,
         remarks=[*data.remarks, *([said] if said else [])],
     )
+    if group.size > 1 and any(isinstance(m, _BatchNorm) for m in module.modules()):
+        session.remarks.append(
+            f"batch norms see the {steps.share} images of their own process, of {group.size}; the statistics that are "
+            "kept are those of the first"
+        )
     if options.optim.ema is not None:
         session.average = WeightAverage(module, options.optim.ema)
     if loaded is not None:
@@ -144,7 +156,8 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
 
 
 def make_fabric(options: RunOptions) -> Fabric:
-    """Device and precision; refuses a device that is not there."""
+    """Device, precision and the processes that were started together; refuses a device that is not there."""
+    launch = Launch.found()
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     kind, _, number = options.device.partition(":")
@@ -162,7 +175,25 @@ def make_fabric(options: RunOptions) -> Fabric:
     if options.engine.precision == "fp16" and (kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())):
         raise UserError("expected --engine.precision fp32 or bf16 on a CPU, but got fp16")
     precision: Any = PRECISION[options.engine.precision]
-    return Fabric(accelerator=kind, devices=devices, precision=precision)
+    if launch.world == 1:
+        return Fabric(accelerator=kind, devices=devices, precision=precision)
+    if number:
+        raise UserError(
+            f"expected --device {kind} with {launch.world} processes, each of which takes its own, but got "
+            f"{options.device}"
+        )
+    here = launch.world // launch.nodes
+    fabric = Fabric(accelerator=kind, devices=here, num_nodes=launch.nodes, strategy="ddp", precision=precision)
+    # Of convolutions from one channel, whose strides mean nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    try:
+        fabric.launch()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"could not reach the other of {launch.world} processes: {first_line(error)}; look at what they said, and "
+            "whether the address and port of the first can be reached"
+        ) from error
+    return fabric
 
 
 def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int, prefix: str) -> tuple[nn.Module, str]:
@@ -213,15 +244,17 @@ def calibrate(session: Session) -> None:
     # By statistics of the batch a distance depends on how many images are together.
     together = options.optim.batch_size if options.probe.norm == "batch" else 256
     rows = []
+    group = session.group
     for view in range(views):
         # Whole pairs of one view number: mixed images are part of the family.
         order = family.order(view)
         chosen = order[:n] if n < order.size else np.arange(order.size)
-        found = [
-            _difficulty_of(session, batch.to(session.fabric.device)) for batch in family.batches(chosen, view, together)
-        ]
-        rows.append(torch.cat(found))
-    distances = torch.stack(rows)
+        found = []
+        for part in group.share(range(0, len(chosen), together)):
+            for batch in family.batches(chosen[part : part + together], view, together):
+                found.append(_difficulty_of(session, batch.to(session.fabric.device)))
+        rows.append(torch.cat(group.collect(found)))
+    distances = torch.stack(rows).to(session.fabric.device)
     session.level.calibrate(distances.flatten())
     if options.probe.level_views:
         session.level_table = session.level.over_views(distances)

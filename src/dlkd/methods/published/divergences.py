@@ -16,6 +16,7 @@ DIVERGENCES: dict[str, Method] = {
         {"temperature": 4.0, "ce_weight": 0.1, "kd_weight": 0.9},
         r"T^2\,\mathrm{KL}\left(p_t(T)\,\|\,p_s(T)\right)",
         takes_top_k=True,
+        per_sample=True,
     ),
     "dkd": Method(
         "T²·(α·TCKD + β·NCKD)",
@@ -27,6 +28,7 @@ DIVERGENCES: dict[str, Method] = {
         divergence=lambda s: pieces.dkd(s["alpha"], s["beta"]),
         uses_labels=True,
         takes_top_k=True,
+        per_sample=True,
     ),
     "nkd": Method(
         "−p_t,y·log p_s,y + γ·T²·CE(n_t(T), n_s(T)) over the other classes",
@@ -37,6 +39,7 @@ DIVERGENCES: dict[str, Method] = {
         scale="none",
         uses_labels=True,
         takes_top_k=True,
+        per_sample=True,
     ),
     "mlkd": Method(
         "Σ_T [T²·KL(T) + ‖Gram of batch‖² + ‖Gram of classes‖²], T/4 = ½, ¾, 1, 1¼, 1½, of a weak and a strong view",
@@ -81,6 +84,7 @@ DIVERGENCES: dict[str, Method] = {
         scale="none",
         one_temperature=True,
         uses_labels=True,
+        per_sample=True,
     ),
     "r2kd": Method(
         "T²·[(1 − row cosine) + (1 − column cosine)] to the mixture w·z_t + (1 − w)·z_p with the probe",
@@ -111,5 +115,6 @@ DIVERGENCES: dict[str, Method] = {
         divergence=lambda s: pieces.mse,
         scale="none",
         one_temperature=True,
+        per_sample=True,
     ),
 }

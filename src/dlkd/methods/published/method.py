@@ -46,5 +46,8 @@ class Method:
     """Does it look at the probe's logits?"""
     takes_top_k: bool = False
     """Does it make do with the largest logits of the teacher, the rest sharing what is left of the probability?"""
+    per_sample: bool = False
+    """Does the term of a sample depend on this sample alone? If not, processes that train together show each other what
+    theirs are."""
     teacher: bool = True
     """Does it need one?"""

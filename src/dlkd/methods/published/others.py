@@ -15,6 +15,7 @@ LABELS_ALONE: dict[str, Method] = {
         r"-\sum_c y_c \log p_{s,c}",
         teacher=False,
         takes_top_k=True,
+        per_sample=True,
     ),
     "ls": Method(
         "CE(z_s, (1 − ε)·y + ε/C)",
@@ -24,6 +25,7 @@ LABELS_ALONE: dict[str, Method] = {
         label=lambda s: smoothed(s["smoothing"]),
         teacher=False,
         takes_top_k=True,
+        per_sample=True,
     ),
 }
 TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
@@ -36,6 +38,7 @@ TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
         "The variance is divided by C as in the paper, by C − 1 with `--loss.variant code`.",
         {"unbiased": True},
         transform=lambda s: pieces.standardised(s["unbiased"]),
+        per_sample=True,
     ),
     "probemix": Method(
         "T²·KL to the mixture w·z_t + (1 − w)·z_p with the probe",
@@ -44,6 +47,7 @@ TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
         r"T^2\,\mathrm{KL}\left(p_m(T)\,\|\,p_s(T)\right),\quad z_m=w\,z_t+(1-w)\,z_p",
         transform=lambda s: pieces.mixed_with_probe(s["share"]),
         uses_probe=True,
+        per_sample=True,
     ),
     "wsld": Method(
         "w·T²·CE(p_t(T), p_s(T)), w = 1 − exp(−CE_s/CE_t)",
@@ -53,6 +57,7 @@ TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
         weight=lambda s: pieces.wsld,
         uses_labels=True,
         takes_top_k=True,
+        per_sample=True,
     ),
     "ea": Method(
         "w·T²·KL(T), w = H_t·(1 + H_s/H_max)/2",
@@ -69,6 +74,7 @@ TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
         "The student's entropy is divided by log C as in the paper; the code has the number 100 there.",
         {"entropy_bound": 100.0},
         weight=lambda s: pieces.entropies(s["entropy_temperature"], s["entropy_bound"]),
+        per_sample=True,
     ),
 }
 LAYERS: dict[str, Method] = {
@@ -92,6 +98,7 @@ LAYERS: dict[str, Method] = {
         "and else the last. As in all published code a layer counts by its mean over P positions: the weight is for "
         "images of 32×32 and larger, and images of 8×8 want about a sixteenth of it.",
         feature=lambda s: FeatureMethod("at"),
+        per_sample=True,
     ),
     "rkd": Method(
         "w_d·Huber of distances + w_a·Huber of angles between the samples of a batch",

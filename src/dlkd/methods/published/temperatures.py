@@ -60,6 +60,7 @@ TEMPERATURES: dict[str, Method] = {
         r"\mathrm{KL}\left(\mathrm{softmax}(g\,z_t)\,\|\,p_s\right)",
         temperature=lambda s: TeacherTemperature(s["exponent"]),
         scale="none",
+        per_sample=True,
     ),
     "wttm": Method(
         "U·KL(p_t^g/Σp_t^g || p_s), U = Σp_t^g",
@@ -69,6 +70,7 @@ TEMPERATURES: dict[str, Method] = {
         temperature=lambda s: TeacherTemperature(s["exponent"]),
         weight=lambda s: pieces.wttm(s["exponent"]),
         scale="none",
+        per_sample=True,
     ),
     "normkd": Method(
         "T_t²·KL(T_t, T_s), T = factor·std of each row",
@@ -81,6 +83,7 @@ TEMPERATURES: dict[str, Method] = {
         {"unbiased": True},
         temperature=lambda s: StdTemperature(s["factor"], 1e-7, s["unbiased"]),
         scale="teacher",
+        per_sample=True,
     ),
     "dtkd": Method(
         "α·T_s·T_t·KL(T_t, T_s) + β·T²·KL(T), T_t and T_s share 2T by the largest logits",
@@ -104,6 +107,7 @@ TEMPERATURES: dict[str, Method] = {
         temperature=lambda s: CooperativeTemperature(s["temperature"], s["centred"]),
         divergence=lambda s: pieces.dtkd(s["alpha"], s["beta"], s["temperature"]),
         scale="none",
+        per_sample=True,
     ),
     "ats": Method(
         "KL of the teacher at T_y on the label and T_o elsewhere to the student at its own T",
@@ -124,6 +128,7 @@ TEMPERATURES: dict[str, Method] = {
         scale="none",
         uses_labels=True,
         takes_top_k=True,
+        per_sample=True,
     ),
     "ctkd": Method(
         "T²·KL(T), T = 1 + 20·sigmoid(θ), learned against the student",
@@ -135,6 +140,7 @@ TEMPERATURES: dict[str, Method] = {
         "and student, whose output starts at the global θ, are our reading.",
         temperature=_learned,
         takes_top_k=True,
+        per_sample=True,
     ),
     "energy": Method(
         "T_i²·KL(T_i), T_i in three steps of the energy −4·log Σ exp(z_t/4)",
@@ -159,6 +165,7 @@ TEMPERATURES: dict[str, Method] = {
         "`--loss.variant code`. Thresholds are quantiles of training views, known to 1/1024.",
         {"t_easy": 2.0, "t_hard": 6.0},
         temperature=_steps,
+        per_sample=True,
     ),
     "dlkd": Method(
         "s_i·KL(softmax(z_t/T_i) || softmax(z_s/T_i)), T_i = T_easy + (T_hard − T_easy)·ℓ_i^γ",
@@ -170,6 +177,7 @@ TEMPERATURES: dict[str, Method] = {
         "copy. The space of the distance, the pruning, the mapping, the direction and the scale are our choices.",
         temperature=_linear,
         takes_top_k=True,
+        per_sample=True,
     ),
     "dlkd-robust": Method(
         "DLKD, with w_i·CE, w_i = 1 − (1 − ℓ_i)·(max p_t − p_t,y)",
@@ -182,5 +190,6 @@ TEMPERATURES: dict[str, Method] = {
         temperature=_linear,
         takes_top_k=True,
         label=lambda s: trusted,
+        per_sample=True,
     ),
 }

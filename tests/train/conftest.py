@@ -1,0 +1,6 @@
+"""Runs of several processes are in ``together``."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
