@@ -91,6 +91,20 @@ def test_a_run_folder_is_new_or_ours(tmp_path):
     assert names(tmp_path / "empty") == ["run.json"] and names(tmp_path) == ["deep", "empty"]
 
 
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    path = tmp_path / "run"
+    with new_run_folder(path, overwrite=False, card={"a": 1}, begun=lambda: False):
+        (path / "student").write_text("half")
+        for overwrite in (False, True):
+            with (
+                pytest.raises(UserError, match="already" if not overwrite else "another process is at work"),
+                new_run_folder(path, overwrite=overwrite, card={"b": 1}, begun=lambda: False),
+            ):
+                pass
+        assert (path / "student").read_text() == "half" and [p.name for p in tmp_path.iterdir()] == ["run"]
+    assert sorted(p.name for p in path.iterdir()) == ["run.json", "student"]
+
+
 def test_a_run_that_fails_before_it_began_leaves_everything_as_it_was(tmp_path):
     with pytest.raises(UserError, match="to fail"):
         make(tmp_path / "new", {}, fails=True)

@@ -5,6 +5,12 @@ class UserError(Exception):
     """Bad input. The message says what was expected, what was found and what to do."""
 
 
+def printable(text: str) -> str:
+    """``text`` without what moves a terminal: a stranger's names may hold line breaks and escape codes."""
+    # Bytes of a file name that are no UTF-8 stay as they are; the terminal's encoder spells them out.
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else "?" for c in text)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the message of ``error``, or its type where it has none: a message to the user is one line."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

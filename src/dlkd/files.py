@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from dlkd.errors import UserError
 
-MARKER = "run.json"
-"""The file by which a folder is known to be a run of ours."""
-
+MARKER, LOCK = "run.json", ".lock"
+"""The files by which a folder is known to be a run of ours, and by which one process works in it."""
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names of the files that :func:`write_atomic` renames once they are whole; a killed writer leaves one."""
@@ -107,6 +108,46 @@ def check_run_folder(path: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
+def held(file: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock file alone for the block; false where another process does and ``wait`` is not set.
+
+    The lock of a process that dies is free again, whatever it leaves behind.
+
+    Raises:
+        OSError, NotImplementedError: the file cannot be made, or its file system has no locks.
+    """
+    lock = FileLock(file, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def busy_folder(path: Path) -> Iterator[None]:
+    """Work in a run folder alone.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    lock = path / LOCK
+    with contextlib.ExitStack() as stack:
+        try:
+            mine = stack.enter_context(held(lock, wait=False))
+        except (OSError, NotImplementedError):
+            mine = True  # better a run without a lock than none, where a file system has no locks
+        if not mine:
+            raise UserError(f"another process is at work in {path}; wait until it ends, or give another --out")
+        stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+@contextlib.contextmanager
 def new_run_folder(
     path: Path, *, overwrite: bool, card: dict[str, object], begun: Callable[[], bool]
 ) -> Iterator[None]:
@@ -120,26 +161,29 @@ def new_run_folder(
     aside = path.with_name(f".{path.name}.replaced") if found and any(path.iterdir()) else None
     try:
         if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+            with busy_folder(path):
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+            (aside / LOCK).unlink(missing_ok=True)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
-    try:
-        write_json(path / MARKER, card)
-        yield
-    except BaseException:
-        if not begun():
-            _empty(path)
+    with busy_folder(path):
+        try:
+            write_json(path / MARKER, card)
+            yield
+        except BaseException:
+            if not begun():
+                _empty(path)
+                if aside is not None:
+                    path.rmdir()
+                    aside.rename(path)
+                elif not found:
+                    path.rmdir()
+            raise
+        finally:
             if aside is not None:
-                path.rmdir()
-                aside.rename(path)
-            elif not found:
-                path.rmdir()
-        raise
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import re
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -182,14 +184,27 @@ def test_plain_batches(one_class_each, photos):
     assert next(plain_batches(photos, batch_size=1))[0].shape == (1, 3, 224, 224)
 
 
-def test_killed_worker_is_told_in_one_line(tmp_path):
-    class Kills(ImageTransform):
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), r"^a process that prepares images was killed at (\S+), as"),
+        (lambda: time.sleep(60), r"^no batch was ready in time: the processes that prepare images are at (\S+); is"),
+    ],
+    ids=["killed", "hung"],
+)
+def test_a_worker_that_is_lost_is_told_with_the_file_that_it_was_at(tmp_path, deed, words):
+    class AtTheThird(ImageTransform):
         def __call__(self, image, seed, sample, view):
-            os.kill(os.getpid(), signal.SIGKILL)
+            if sample == 2:
+                deed()
+            return super().__call__(image, seed, sample, view)
 
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    pixels = FilePixels([tmp_path / "a.png"] * 4, tmp_path)
+    for k in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{k}.png")
+    pixels = FilePixels([tmp_path / f"{k}.png" for k in range(4)], tmp_path)
     samples = Samples(pixels, torch.tensor([0, 1, 0, 1]), np.arange(4), ("a", "b"))
-    steps = Steps(ViewFamily(samples, Kills(lambda image: image, {})), 2)
-    with pytest.raises(UserError, match=r"^a process that prepares images was killed.*--data\.workers$"):
-        list(steps.loader(0, 2, workers=1))
+    steps = Steps(ViewFamily(samples, AtTheThird(centre_crop(8), {})), 2)
+    with pytest.raises(UserError, match=words) as error:
+        list(steps.loader(0, 2, workers=2, timeout=2))
+    assert re.match(words, str(error.value))[1] == str(tmp_path / "2.png")
+    assert "--data." in str(error.value) and "\n" not in str(error.value)

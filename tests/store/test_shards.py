@@ -34,6 +34,16 @@ def test_the_name_is_the_checksum_of_every_byte(tmp_path):
     assert not any(map(is_ours, ("view-00000-0000.safetensors", "thesis.txt", f"A{file.name}", f"{file.name}.txt")))
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_shard(tmp_path):
+    left = [f".view-00000-0000.{k:016x}.safetensors.ab_d3fg{k}.tmp" for k in range(2)]
+    others = [".view-00001-0000.0123456789abcdef.safetensors.ab_d3fgh.tmp", ".view-00000-0000.tmp", "notes.tmp"]
+    for name in (*left, *others):
+        (tmp_path / name).write_text("half")
+    Shards(tmp_path, "key").write("view-00000-0000", tensors())
+    found = {p.name for p in tmp_path.iterdir()}
+    assert found - {p.name for p in tmp_path.glob("*.safetensors")} == set(others)
+
+
 def test_what_is_wrong_with_a_file(tmp_path):
     shards, name = Shards(tmp_path, "key"), "view-00000-0000"
     shards.write(name, tensors())

@@ -113,7 +113,7 @@ def test_plain_lessons(tmp_path):
 
 def test_plain_lessons_of_files_are_kept_by_size(tmp_path):
     for k in range(4):
-        path = tmp_path / "images" / "ab"[k % 2] / f"{k}.png"
+        path = tmp_path / "images" / "abcd"[k] / f"{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (20, 20, 3), np.uint8)).save(path)
     photos = folder(tmp_path / "images").train

@@ -222,6 +222,22 @@ def test_told_to_stop(tmp_path, good, distill, undisturbed, same):
     assert same(folder, tmp_path / "whole") and metrics(folder) == metrics(tmp_path / "whole")
 
 
+def test_one_process_works_in_a_folder(tmp_path, dlkd, good, distill):
+    folder = tmp_path / "run"
+    slow = ("--epochs", 4, "--optim.batch_size", 8, "--engine.checkpoint_every", 10)
+    with started(distill(folder, *slow)) as process:
+        wait_for((folder / "checkpoint.pt").exists)
+        before = (folder / "run.json").read_bytes()
+        for command in (distill(folder, *slow, "--overwrite"), ("distill", "--out", folder, "--resume")):
+            done = dlkd(*command)
+            assert done.status == 2 and f"another process is at work in {folder}" in done.err
+        assert process.poll() is None and (folder / "run.json").read_bytes() == before
+        process.kill()
+    assert not (tmp_path / ".run.replaced").exists()
+    good("distill", "--out", folder, "--resume")  # the lock died with its process
+    assert (folder / "results.json").exists() and not (folder / ".lock").exists()
+
+
 def test_killed_while_calibrating(tmp_path, good, distill, same):
     arguments = distill(tmp_path / "run", "--probe.level_views", 10)
     with started(arguments) as process:

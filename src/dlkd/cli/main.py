@@ -20,8 +20,9 @@ from jsonargparse import (  # type: ignore[attr-defined]
 
 import dlkd
 from dlkd.cli.explain import explain
+from dlkd.cli.named_code import check_named_code
 from dlkd.cli.recipes import with_config_files
-from dlkd.errors import UserError
+from dlkd.errors import UserError, printable
 
 
 class Command(NamedTuple):
@@ -81,10 +82,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail("stopped", 130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:  # of a path that no reader expected: too long, a loop of links, a broken disk
+        _fail(f"could not use {error.filename or 'a file'!s:.200}: {error.strerror or error}", 2)
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"dlkd: {'error: ' if status == 2 else ''}{' '.join(message.split())}", file=sys.stderr)
+    from dlkd.train.group import Launch
+
+    try:
+        launch = Launch.found()
+    except UserError:  # which is what is being said, then
+        launch = Launch()
+    if launch.rank and status != 2:
+        sys.exit(status)  # the first of several processes says so for all
+    if launch.world > 1 and status == 2:
+        message = f"{message} (process {launch.rank + 1} of {launch.world})"
+    print(f"dlkd: {'error: ' if status == 2 else ''}{printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -116,12 +129,13 @@ def _run(arguments: list[str]) -> None:
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
         parsed = parser.parse_args(with_config_files(_with_own_settings(arguments, wanted)))
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
+    except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             explain(str(error), resolve_name(COMMANDS[wanted].options) if wanted in COMMANDS else None)
         ) from error
     command = COMMANDS[wanted]
     options = _instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
+    check_named_code(options, arguments)
     resolve_name(command.run)(options)
 
 

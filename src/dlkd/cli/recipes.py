@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from dlkd.errors import UserError
+from dlkd.plain_yaml import read_plain
 
 _ROOT = Path(str(resources.files("dlkd"))) / "recipes"
 
@@ -23,7 +22,7 @@ def resolve_config(name: str) -> Path:
     """The file of a recipe by path or by name, checked to be readable YAML.
 
     Raises:
-        UserError: no such file or recipe (the message names the nearest), or broken YAML.
+        UserError: no such file or recipe (the message names the nearest), or YAML that is broken or no page of options.
     """
     path = Path(name)
     if not path.is_file():
@@ -35,9 +34,9 @@ def resolve_config(name: str) -> Path:
             )
         path = _ROOT / f"{name}.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
+        content = read_plain(path)
+    except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"could not read the recipe {path}: {reason}") from error
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from dlkd.data.augment import ArrayAugment, centre_crop
 from dlkd.data.family import Batch, ViewFamily
-from dlkd.data.samples import ArrayPixels, Samples
+from dlkd.data.samples import ArrayPixels, FilePixels, Samples
 from dlkd.data.view_key import epoch_order
+from dlkd.data.watch import Watch, note
 from dlkd.errors import UserError
 
 
@@ -104,25 +105,34 @@ class Steps(Dataset["Batch | UserError"]):
         except UserError as error:
             # Raised in a worker it would come back as a page of traceback; the main process raises it.
             return error
+        finally:
+            note(None)
 
-    def loader(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """Batches of the steps ``start`` to ``stop`` − 1, prepared by ``workers`` processes.
+    def loader(self, start: int, stop: int, workers: int = 0, timeout: float = 0) -> Iterator[Batch]:
+        """Batches of the steps ``start`` to ``stop`` − 1, prepared by ``workers`` processes, each two ahead at most.
 
         Images that an accelerator holds are prepared there, where other processes do not reach them.
+
+        Raises:
+            UserError: an image cannot be read; a process died, or none gave a batch for ``timeout`` seconds (0: for
+                ever), with the files that it was at.
         """
         pixels = self.family.samples.pixels
         if isinstance(pixels, ArrayPixels) and pixels.array.device.type != "cpu":
             workers = 0
+        watch = Watch(workers) if workers else None
         loader = DataLoader(
             self,
             batch_size=None,
             sampler=range(start, stop),
             num_workers=workers,
             pin_memory=_pin(workers),
+            worker_init_fn=None if watch is None else watch.begin,
+            timeout=timeout if workers else 0,
             generator=torch.Generator(),  # the default one would be moved on, by a seed that no view needs
         )
         batches = iter(loader)
-        while (batch := _next(batches)) is not None:
+        while (batch := self._next(batches, watch)) is not None:
             if isinstance(batch, UserError):
                 # An error holds this frame, and the frame must hold neither it nor the processes: they would end at
                 # some later collection of garbage, perhaps within another process, and be waited for.
@@ -133,17 +143,26 @@ class Steps(Dataset["Batch | UserError"]):
                     del batch
             yield batch
 
-
-def _next(batches: Iterator[Batch | UserError]) -> Batch | UserError | None:
-    try:
-        return next(batches, None)
-    except RuntimeError as error:
-        # A worker that was killed is torch's RuntimeError; any other is a mistake of ours.
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UserError(
-            "a process that prepares images was killed, as for want of memory; give fewer --data.workers"
-        ) from error
+    def _next(self, batches: Iterator[Batch | UserError], watch: Watch | None) -> Batch | UserError | None:
+        try:
+            return next(batches, None)
+        except RuntimeError as error:
+            # A worker that was killed or hangs is torch's RuntimeError; any other is a mistake of ours.
+            message = str(error)
+            if watch is None or "DataLoader" not in message:
+                raise
+            pixels = self.family.samples.pixels
+            files = [pixels.place(p) for p in watch.positions(message)] if isinstance(pixels, FilePixels) else []
+            at = ", ".join(files) or "no file"
+            if "timed out" in message:
+                raise UserError(
+                    f"no batch was ready in time: the processes that prepare images are at {at}; is the disk slow? "
+                    "Look at these files, or give a longer --data.timeout"
+                ) from error
+            raise UserError(
+                f"a process that prepares images was killed at {at}, as for want of memory or by a file that breaks "
+                "its decoder; give fewer --data.workers, or take the file out"
+            ) from error
 
 
 def plain_batches(

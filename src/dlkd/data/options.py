@@ -17,6 +17,9 @@ from dlkd.data.sources import check_source_name, has_columns, in_folders, open_s
 from dlkd.data.verify import verify_images
 from dlkd.errors import UserError
 
+MAX_SIDE = 1 << 13
+"""In pixels: a batch of larger images fits into no memory."""
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -50,6 +53,7 @@ class DataOptions:
         seed: of the noise, the splits and the hidden labels; runs with other seeds share them.
         image_size: side in pixels of images that come from files; by default the teacher's.
         workers: processes that prepare images; by default none for images in memory, all cores but one for files.
+        timeout: seconds that a batch of theirs is waited for; 0 for ever.
     """
 
     name: str = "digits"
@@ -70,6 +74,7 @@ class DataOptions:
     seed: int = 0
     image_size: int | None = None
     workers: int | None = None
+    timeout: int = 600
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
@@ -88,10 +93,12 @@ class DataOptions:
                 raise UserError(f"expected --data.name table or hf:… with --data.{name}, but got {self.name}")
         if self.seed < 0:
             raise UserError(f"expected --data.seed to be at least 0, but got {self.seed}")
-        for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0)):
+        for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0), ("timeout", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected --data.{name} to be at least {least}, but got {value}")
+        if self.image_size is not None and self.image_size > MAX_SIDE:
+            raise UserError(f"expected --data.image_size to be at most {MAX_SIDE}, but got {self.image_size}")
 
     @property
     def label_noise(self) -> LabelNoise:

@@ -15,11 +15,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from dlkd.data.watch import note
 from dlkd.errors import UserError, first_line
 
 Indices = npt.NDArray[np.int64]
 HEAD = 4096
 """So many first bytes of a file stand for it in a digest."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+"""Pictures, whatever their name says. Pillow knows programs as well: it would give an EPS file to Ghostscript."""
 
 # Pillow warns of what `decode` refuses in words of its own.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -96,7 +100,7 @@ class FilePixels:
 
     def open(self, position: int) -> BinaryIO:
         """The encoded image, to be closed by the caller."""
-        return self.paths[position].open("rb")
+        return open(self.paths[position], "rb", opener=_without_waiting)
 
     def sizes(self) -> list[int]:
         """Bytes of each encoded image; −1 where nobody knows."""
@@ -104,6 +108,7 @@ class FilePixels:
 
     def load(self, position: int) -> Image.Image:
         """The image in RGB, turned upright as its EXIF orientation says."""
+        note(position)
         try:
             with self.open(position) as file:
                 return decode(file)
@@ -134,6 +139,11 @@ class FilePixels:
 Pixels = ArrayPixels | FilePixels
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe under the name of an image has no bytes; to open it would be to wait for somebody to write."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def file_size(path: Path) -> int:
     """Bytes; −1 for a file that is not there, which is said when it is needed."""
     try:
@@ -151,7 +161,7 @@ def decode(file: BinaryIO) -> Image.Image:
     if not file.read(1):
         raise ValueError("no bytes in it")
     file.seek(0)
-    with Image.open(file) as image:
+    with Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and width * height > limit:

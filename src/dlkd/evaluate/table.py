@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from dlkd.errors import printable
 from dlkd.evaluate.figures import NAMES
 
 _LABELS = {"clean": "clean labels", "given": "the labels as given", "unknown": "nobody knows which labels"}
@@ -17,7 +19,7 @@ _WHOSE = {"train": "training", "held_out": "held-out"}
 def print_figures(found: Mapping[str, Any], title: str) -> None:
     """Print what :func:`dlkd.evaluate.robustness` found."""
     console = Console()
-    table = Table("figure", "value", title=title)
+    table = Table("figure", "value", title=Text(printable(title)))
     for name, value in _rows(found):
         table.add_row(name, value)
     console.print(table)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 
 from dlkd.data import ArrayPixels, DataOptions, DataSet, Samples, ViewOptions, load_data, view_family
 from dlkd.errors import UserError, first_line
@@ -19,7 +18,9 @@ from dlkd.evaluate.corruptions import check_corruptions
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
 from dlkd.jobs.teacher_answers import TeacherAnswers, teacher_answers
+from dlkd.jobs.typed import typed
 from dlkd.models import load_model
+from dlkd.plain_yaml import read_plain
 from dlkd.train.options import ProbeOptions, RunOptions, TeacherOptions
 from dlkd.train.setup import make_fabric
 from dlkd.train.teach import Teaching
@@ -169,18 +170,26 @@ def side_of(samples: Samples, size: int) -> int:
 def data_of_run(folder: Path) -> DataOptions:
     """The images and labels that the run in ``folder`` was told to use."""
     with _config(folder) as config:
-        values = config["data"]
         # What has no label has no figures either.
-        asked = dataclasses.replace(DataOptions(**values), root=Path(values["root"]), unlabelled=None)
-        return asked if asked.noise_file is None else dataclasses.replace(asked, noise_file=Path(asked.noise_file))
+        asked = dataclasses.replace(typed(DataOptions, config["data"]), unlabelled=None)
+        if "root" not in config["data"]:
+            raise ValueError("it does not say where the data are")
+        asked.check()
+        before, colon, _ = asked.name.partition(":")
+        if colon and before != "hf":
+            raise UserError(
+                f"the run in {folder} was made with the data factory {asked.name!r}, which would be imported and run; "
+                "if you trust it, state the --data options"
+            )
+        return asked
 
 
 def views_of_run(folder: Path) -> tuple[ViewOptions, ProbeOptions | None, int]:
     """Augmentation, probe (of a run with a teacher) and seed of the run in ``folder``: what its level is calibrated
     on."""
     with _config(folder) as config:
-        probe = ProbeOptions(**config["probe"]) if "probe" in config else None
-        return ViewOptions(**config["views"]), probe, int(config["seed"])
+        probe = typed(ProbeOptions, config["probe"]) if "probe" in config else None
+        return typed(ViewOptions, config["views"]), probe, int(config["seed"])
 
 
 @contextlib.contextmanager
@@ -188,8 +197,10 @@ def _config(folder: Path) -> Iterator[dict[str, Any]]:
     """Every option of the run in ``folder``; what goes wrong in the block is told in one line."""
     file = folder / CONFIG
     try:
-        yield yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        yield read_plain(file)
+    except UserError:
+        raise
+    except Exception as error:  # YAML has many, and so have options of the wrong kind
         reason = first_line(error)
         raise UserError(f"{file} is damaged ({reason}); state the --data options") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from dlkd.data import DataSet
 from dlkd.errors import UserError
-from dlkd.files import MARKER, check_outside, check_run_folder, new_run_folder, write_atomic
+from dlkd.files import MARKER, busy_folder, check_outside, check_run_folder, new_run_folder, write_atomic
 from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
@@ -48,14 +49,15 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
             if first:
                 print(f"{folder} is finished; see {folder / RESULTS}")
             return _read_json(folder / RESULTS)
-        session = make_session(options, quiet=quiet)
-        if first:
-            clean_temporaries(folder)
-        card = _check_unchanged(session, command)
-        # A store may have been built for more views, or fewer, since the run began.
-        session.steps = replace(session.steps, views=card["data"].get("shown_views"))
-        _check_labels(session)
-        return _fit(session, command)
+        with busy_folder(folder) if first else contextlib.nullcontext():
+            session = make_session(options, quiet=quiet)
+            if first:
+                clean_temporaries(folder)
+            card = _check_unchanged(session, command)
+            # A store may have been built for more views, or fewer, since the run began.
+            session.steps = replace(session.steps, views=card["data"].get("shown_views"))
+            _check_labels(session)
+            return _fit(session, command)
     # A run that broke before its first checkpoint left nothing but the batch that broke it.
     broke = (folder / BAD_BATCH).exists() and not (folder / CURRENT).exists()
     overwrite = options.overwrite or broke

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from dlkd.errors import UserError
+from dlkd.data.pixels import file_size
+from dlkd.errors import UserError, printable
 from dlkd.files import TEMPORARY
 from dlkd.jobs.run import save_store_settings
 from dlkd.store import MANIFEST, Damage, Manifest, Shard, Shards, StoredLessons, build, damages, minutes, plan
@@ -77,11 +79,18 @@ def repair_store(options: DistillOptions) -> None:
                 "of the shards that lie there; give the options that they were made with, or delete the store"
             )
         for damage in found:
-            damage.file.unlink()
+            _delete(damage.file)
             print(f"{damage.file.name}: {damage.reason}; deleted")
     save_store_settings(session, options)
     check_stores(session)
     _fill(session, options)
+
+
+def _delete(file: Path) -> None:
+    try:
+        file.unlink()
+    except OSError as error:
+        raise UserError(f"could not delete {file}: {error.strerror}; delete it yourself") from error
 
 
 def verify_store(options: StoreFolder) -> None:
@@ -128,13 +137,13 @@ def store_info(options: StoreFolder) -> None:
     for part in _parts(options.store):
         manifest = Manifest.read(part)
         shards = Shards(part, manifest.key)
-        size = sum(file.stat().st_size for file in shards.files())
+        size = sum(max(0, file_size(file)) for file in shards.files())
         parts = Counter(name.split("-")[1] for name in shards.names() if name.startswith("view-"))
         whole = [view for view, count in parts.items() if count == manifest.shards]
         storage = manifest.storage
         logits = "all logits" if storage.top_k is None else f"the {storage.top_k} largest logits"
         probes = [probe.get("sparsity") for probe in manifest.identity.get("probes", [])]
-        table = Table(title=str(part), show_header=False, title_justify="left")
+        table = Table(title=Text(printable(str(part))), show_header=False, title_justify="left")
         for name, value in (
             ("samples, classes", f"{manifest.samples}, {manifest.classes}"),
             ("views", f"{len(whole)} whole" + (f" of {manifest.views}" if manifest.views is not None else "")),
@@ -143,10 +152,11 @@ def store_info(options: StoreFolder) -> None:
             ("probes, sparsity", ", ".join(map(str, probes)) or "none"),
             ("size", f"{size / 1e9:.3f} GB in {len(shards.files())} shards"),
             ("teacher", str(manifest.identity.get("teacher", ""))[:16]),
-            ("view family", str(manifest.identity["family"])[:16]),
+            ("view family", str(manifest.identity.get("family", ""))[:16]),
             ("made by", ", ".join(f"{k} {v}" for k, v in manifest.made_by.items())),
         ):
-            table.add_row(name, value)
+            # Text, not markup: a manifest may be a stranger's.
+            table.add_row(name, Text(printable(value)))
         Console().print(table)
 
 

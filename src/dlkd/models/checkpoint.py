@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dlkd.errors import first_line
+from dlkd.errors import first_line, printable
 from dlkd.models.layouts import foreign_layout
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
@@ -71,7 +73,7 @@ def load_weights(
     ]
     classes = _other_classes(misfits, num_classes) if misfits else None
     if new_head and classes is not None and not missing and not unexpected:
-        model.load_state_dict({**weights, **{key: expected[key] for key in misfits}})
+        _load(model, {**weights, **{key: expected[key] for key in misfits}}, path)
         return classes
     if problems:
         if classes is not None:
@@ -79,8 +81,23 @@ def load_weights(
         if (layout := foreign_layout(weights.keys(), expected.keys())) is not None:
             problems.insert(0, layout)
         raise CheckpointError(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}", classes=classes)
-    model.load_state_dict(weights)
+    _load(model, weights, path)
     return None
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load what has the right names and shapes, if there are plain numbers behind them."""
+    for key, value in weights.items():
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            kind = "meta" if value.is_meta else str(value.layout if value.layout is not torch.strided else value.dtype)
+            raise CheckpointError(
+                f"expected {path} to hold dense tensors of real numbers, but {printable(key)} is "
+                f"{kind.removeprefix('torch.')}; save its state_dict() again, best as .safetensors"
+            )
+    try:
+        model.load_state_dict(weights)
+    except Exception as error:
+        raise CheckpointError(f"{path} could not be loaded: {first_line(error)}") from error
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -88,11 +105,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"expected a weights file at {path}, but there is none")
     try:
-        content: Any = (
-            safetensors.torch.load_file(path)
-            if _is_safetensors(path)
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        _check_unpacked(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how the file was pickled, on the way to an error
+            content: Any = (
+                safetensors.torch.load_file(path)
+                if _is_safetensors(path)
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a plain file of weights and was not opened further, since it could run code; "
@@ -109,9 +129,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(
-                f"expected {path} to hold named tensors only, but {_printable(key)} is {type(value).__name__}"
+                f"expected {path} to hold named tensors only, but {printable(str(key))} is {type(value).__name__}"
             )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than its size: torch keeps weights as they are, and does not pack."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+        if unpacked > 2 * size:
+            raise ValueError(f"its {size} bytes would unpack to {unpacked}")
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -133,9 +162,4 @@ def _other_classes(misfits: Mapping[str, tuple[torch.Size, torch.Size]], num_cla
 
 def _some(items: list[str], limit: int = 3) -> str:
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(_printable(item) for item in items[:limit]) + more
-
-
-def _printable(key: object) -> str:
-    # A stranger's key may hold line breaks or terminal codes.
-    return "".join(c if c.isprintable() else "?" for c in str(key))
+    return ", ".join(printable(item) for item in items[:limit]) + more

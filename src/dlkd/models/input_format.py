@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+MAX_SIDE = 1 << 13
+"""A batch of larger images fits into no memory."""
+
 
 @dataclass(frozen=True)
 class InputFormat:
@@ -33,6 +36,8 @@ class InputFormat:
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < 1:
             raise ValueError(f"expected a resolution of at least 1 pixel, but got {self.resolution}")
+        if self.resolution is not None and self.resolution > MAX_SIDE:
+            raise ValueError(f"expected a resolution of at most {MAX_SIDE} pixels, but got {self.resolution}")
         if self.mean is None and self.std is None:
             return
         if self.mean is None or self.std is None:

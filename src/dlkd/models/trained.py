@@ -27,6 +27,8 @@ from dlkd.models.registry import (
 
 STUDENT_FILE = "student.safetensors"
 """The weights in a run folder; what they are is in the JSON file beside them."""
+DESCRIPTION_BYTES = 1 << 26
+"""Most of that JSON file."""
 
 
 class LoadedModel(NamedTuple):
@@ -186,6 +188,8 @@ def _read_description(path: Path, num_classes: int | None, channels: int) -> _De
     if path.suffix != ".safetensors" or not path.is_file() or not file.is_file():
         return None
     try:
+        if (size := file.stat().st_size) > DESCRIPTION_BYTES:
+            raise ValueError(f"its {size} bytes are too many")
         values = json.loads(file.read_bytes())
         if not isinstance(values, dict) or not {"format", "model"} <= values.keys():
             return None  # A stranger's file that happens to lie here.
@@ -199,9 +203,12 @@ def _read_description(path: Path, num_classes: int | None, channels: int) -> _De
             tuple(map(str, values.get("class_names", ()))) or None,
             dict(values["card"]),
         )
+        # Every class has weights of its own: no other number could be true, and its model might not fit into memory.
+        if not 1 <= found.num_classes <= path.stat().st_size:
+            raise ValueError(f"expected a number of classes, but found {found.num_classes}")
         if found.class_names is not None and len(found.class_names) != found.num_classes:
             raise ValueError(f"expected {found.num_classes} class names, but found {len(found.class_names)}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged: {type(error).__name__}: {first_line(error)}") from error
     if num_classes is not None and found.num_classes != num_classes:
         raise CheckpointError(

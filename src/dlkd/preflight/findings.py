@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dlkd.errors import printable
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -41,7 +43,7 @@ class Preflight:
         for finding in self.findings:
             mark = {"": "", "note": "  (!) ", "stop": "  STOP: "}[finding.verdict]
             # Text, not markup: class names are the user's.
-            table.add_row(Text(finding.what), Text(f"{finding.value}{mark}{finding.advice}"))
+            table.add_row(Text(finding.what), Text(printable(f"{finding.value}{mark}{finding.advice}")))
         console.print(table)
 
     def to_dict(self) -> dict[str, Any]:

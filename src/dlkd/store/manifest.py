@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
-from dlkd.store.storage import Storage
+from dlkd.store.regular import read_regular
+from dlkd.store.storage import ROUNDING, Storage
 
 MANIFEST = "manifest.json"
 FORMAT = 3
+BYTES, SHARDS = 1 << 26, 10**7
+"""Most of a manifest, and of the shards that it may speak of: names of more would not fit into memory."""
 _CHECKSUM = "checksum"
 REPAIR = "dlkd store repair mends it"
 OTHER_VERSION = "{} is a store of another version of dlkd; give another --store or delete it"
@@ -88,22 +92,57 @@ class Manifest:
         """
         file = folder / MANIFEST
         try:
-            raw = file.read_bytes()
+            raw = read_regular(file, BYTES)
             content = json.loads(raw)
             if not isinstance(content, dict):
                 raise ValueError("no JSON object")
-        except (OSError, ValueError) as error:
-            raise UserError(f"could not open the store {folder}: {MANIFEST} is damaged ({error}); {REPAIR}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(_damaged(folder, first_line(error))) from error
         if content.get("format") != FORMAT and _CHECKSUM not in content:
             raise UserError(OTHER_VERSION.format(folder))
         content.pop(_CHECKSUM, None)
         # The bytes themselves: JSON has many ways to write the same.
         if raw != _text(content).encode():
-            raise UserError(f"could not open the store {folder}: {MANIFEST} is damaged; {REPAIR}")
-        if content.pop("format") != FORMAT:
+            raise UserError(_damaged(folder, "its checksum is not that of its content"))
+        if content.pop("format", None) != FORMAT:
             raise UserError(OTHER_VERSION.format(folder))
-        content["scores"] = tuple((name, tau) for name, tau in content["scores"])
-        return cls(**{**content, "storage": Storage(**content["storage"])})
+        # A checksum tells accidents, not strangers, who can make one as well.
+        try:
+            content["scores"] = tuple((name, tau) for name, tau in content["scores"])
+            found = cls(**{**content, "storage": Storage(**content["storage"])})
+            found.check()
+        except (TypeError, ValueError, KeyError) as error:
+            raise UserError(_damaged(folder, first_line(error))) from error
+        return found
+
+    def check(self) -> None:
+        """Refuse what no store can be.
+
+        Raises:
+            ValueError: a value of another kind, or outside of what is possible.
+        """
+        for name, value, least in (
+            ("samples", self.samples, 1),
+            ("classes", self.classes, 1),
+            ("rows", self.rows, 1),
+            ("views", 0 if self.views is None else self.views, 0),
+        ):
+            if type(value) is not int or not least <= value < 2**31:
+                raise ValueError(f"expected {name} to be a whole number from {least} to 2³¹, but found {value!r:.40}")
+        if self.shards * max(1, self.views or 0) > SHARDS:
+            raise ValueError(f"expected at most {SHARDS:,} shards, but found {self.shards} in {self.views} views")
+        for score, tau in self.scores:
+            if not isinstance(score, str) or type(tau) not in (int, float) or not 0 < tau < math.inf:
+                raise ValueError(f"expected scores with their temperature, but found {score!r:.40} at {tau!r:.40}")
+        content = self.identity.get("content", {}) if isinstance(self.identity, dict) else None
+        probes = self.identity.get("probes", []) if isinstance(self.identity, dict) else None
+        if not isinstance(content, dict) or not isinstance(probes, list) or not isinstance(self.made_by, dict):
+            raise ValueError("expected identity and made_by to be groups of values")
+        if not all(isinstance(probe, dict) for probe in probes) or type(self.probe_logits) is not bool:
+            raise ValueError("expected the probes to be groups of values, and probe_logits to be true or false")
+        dtype, top_k = self.storage.dtype, self.storage.top_k
+        if dtype not in ROUNDING or (top_k is not None and (type(top_k) is not int or not 1 <= top_k < self.classes)):
+            raise ValueError(f"expected a form of storage, but found {dtype!r:.40} and {top_k!r:.40}")
 
     def grown(self, views: int | None) -> Manifest:
         """The same store built for ``views``, if that is more."""
@@ -129,6 +168,10 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
+
+
+def _damaged(folder: Path, reason: str) -> str:
+    return f"could not open the store {folder}: {MANIFEST} is damaged ({reason}); {REPAIR}"
 
 
 def _text(content: Mapping[str, Any]) -> str:

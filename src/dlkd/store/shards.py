@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dlkd.errors import UserError, first_line
-from dlkd.files import write_atomic
+from dlkd.files import TEMPORARY, write_atomic
+from dlkd.store.regular import open_regular
 
 LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
 """Beside the shards: the locks, the options that the store was made with, the store of the strong views."""
@@ -32,6 +33,13 @@ def is_ours(name: str) -> bool:
     return name in (LOCKS, SETTINGS, STRONG) or _NAME.fullmatch(name) is not None
 
 
+def clear_unfinished(folder: Path, name: str) -> None:
+    """Remove what killed writers have left of ``name`` and of ``name.*``; call while nobody else may write it."""
+    for file in folder.glob(f".{name}.*.tmp"):
+        if TEMPORARY.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(folder: Path, name: str, *, wait: bool) -> Iterator[bool]:
     """Hold something of a store alone; false where another process does and ``wait`` is not set.
@@ -44,6 +52,9 @@ def locked(folder: Path, name: str, *, wait: bool) -> Iterator[bool]:
     lock = FileLock(folder / LOCKS / f"{name}.lock", timeout=-1 if wait else 0)
     try:
         (folder / LOCKS).mkdir(exist_ok=True)
+        # A lock is emptied when it is taken: a link in a stranger's store may lead to a file of ours.
+        if (folder / LOCKS).is_symlink() or Path(lock.lock_file).is_symlink():
+            raise OSError("it is a link to another place")
         lock.acquire()
     except Timeout:
         yield False
@@ -119,7 +130,7 @@ class Shards:
         return self._open[name]
 
     def write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Publish a shard, whole or not at all.
+        """Publish a shard, whole or not at all; what a killed writer of it left goes, so hold its :meth:`lock`.
 
         Raises:
             UserError: it cannot be written.
@@ -128,6 +139,7 @@ class Shards:
             {k: v.contiguous() for k, v in tensors.items()}, {_ABOUT: f"{self.key}/{name}"}
         )
         file = self.folder / f"{name}.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+        clear_unfinished(self.folder, name)
         write_atomic(file, content)
         self._sound.add(file)
 
@@ -138,7 +150,7 @@ class Shards:
             return Damage(file, "its name has no checksum")
         digest = hashlib.sha256()
         try:
-            with file.open("rb") as content:
+            with open_regular(file) as content:
                 while chunk := content.read(_CHUNK):
                     digest.update(chunk)
             if digest.hexdigest()[:16] != match["checksum"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +55,26 @@ class Storage:
         probe = self._decode(PROBE_LOGITS, tensors, classes) if PROBE_LOGITS in tensors else None
         columns = {k: v for k, v in tensors.items() if not k.startswith((LOGITS, PROBE_LOGITS))}
         return Lesson(logits, columns, probe)
+
+    def misfit(
+        self, tensors: Mapping[str, Tensor], rows: int, classes: int, columns: Collection[str], *, probe_logits: bool
+    ) -> str | None:
+        """Why these cannot be what :meth:`encode` made of ``rows`` lessons, in words; None where they can."""
+        whole = [rows, self.top_k or classes]
+        expected: dict[str, tuple[list[int], torch.dtype]] = {name: ([rows], torch.float32) for name in columns}
+        for name in (LOGITS, PROBE_LOGITS) if probe_logits else (LOGITS,):
+            expected[name] = whole, _TORCH[self.dtype]
+            if self.top_k is not None:
+                expected[name + _INDEX], expected[name + _REST] = (whole, _index_type(classes)), ([rows], torch.float32)
+        if odd := expected.keys() ^ tensors.keys():
+            return f"{min(odd)} is {'not in it' if min(odd) in expected else 'in it'}"
+        for name, (shape, dtype) in expected.items():
+            values = tensors[name]
+            if list(values.shape) != shape or values.dtype != dtype:
+                return f"{name} is {list(values.shape)} of {values.dtype}, expected {shape} of {dtype}"
+            if name.endswith(_INDEX) and not 0 <= int(values.min()) <= int(values.max()) < classes:
+                return f"{name} is of classes that there are not"
+        return None
 
     def bytes_per_sample(self, classes: int, columns: int, *, probe_logits: bool) -> int:
         """On disk, but for the header of a shard."""

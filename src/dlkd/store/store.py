@@ -24,7 +24,7 @@ from dlkd.errors import UserError
 from dlkd.files import TEMPORARY
 from dlkd.store.lesson import Lesson, LiveLessons
 from dlkd.store.manifest import MANIFEST, Manifest, Shard
-from dlkd.store.shards import Shards, is_ours, locked
+from dlkd.store.shards import Shards, clear_unfinished, is_ours, locked
 from dlkd.store.storage import Storage
 
 SHARD_BYTES = 1 << 26
@@ -65,10 +65,15 @@ class StoredLessons:
         wanted = _manifest(live, family, identity, storage or Storage(), views)
         wanted.storage.check(wanted.classes)
         self.manifest = self._opened(wanted, storage)
-        scores = [DifficultyScore(name, tau) for name, tau in self.manifest.scores]  # type: ignore[arg-type]
+        try:
+            scores = [DifficultyScore(name, tau) for name, tau in self.manifest.scores]  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UserError(f"could not open the store {path}: {error}; give another --store") from error
+        self._columns = {score.column(name) for score in scores for name in live.teacher.probe_names}
         self._live: LiveLessons | None = LiveLessons(live.teacher, scores, probe_logits=self.manifest.probe_logits)
         self.shards = Shards(path, self.manifest.key, budget)
         self._inverse: dict[int, Indices] = {}
+        self._looked_at: set[str] = set()
 
     def _opened(self, wanted: Manifest, storage: Storage | None) -> Manifest:
         try:
@@ -79,6 +84,7 @@ class StoredLessons:
                     raise UserError(f"expected a store or an empty folder at {self.path}, but found other files")
                 with locked(self.path, "manifest", wait=True):
                     if not (self.path / MANIFEST).exists():
+                        clear_unfinished(self.path, MANIFEST)
                         wanted.write(self.path)
         except OSError as error:
             raise UserError(f"could not open the store {self.path}: {error.strerror}; give another --store") from error
@@ -95,6 +101,7 @@ class StoredLessons:
             with locked(self.path, "manifest", wait=True):
                 # Another process may have let it grow meanwhile.
                 found = Manifest.read(self.path).grown(wanted.views)
+                clear_unfinished(self.path, MANIFEST)
                 found.write(self.path)
         return found
 
@@ -133,12 +140,12 @@ class StoredLessons:
     def plain(self, samples: Samples, size: int | None = None) -> Lesson:
         """The lesson of images without augmentation, kept as well."""
         name = plain_name(samples, size)
-        tensors = self._kept(name, lambda: PLAIN.encode(self.live.plain(samples, size)))
+        tensors = self._kept(name, lambda: len(samples), lambda: PLAIN.encode(self.live.plain(samples, size)))
         return PLAIN.decode({k: v.clone() for k, v in tensors.items()}, self.manifest.classes)
 
     def shard(self, shard: Shard) -> dict[str, Tensor]:
         """The rows of one shard, as they are kept; the teacher is asked if nobody has asked it yet."""
-        return self._kept(shard.name, lambda: self.ask(shard))
+        return self._kept(shard.name, lambda: len(self.positions(shard)), lambda: self.ask(shard))
 
     def ask(self, shard: Shard) -> dict[str, Tensor]:
         """What is to be kept of one shard, from the teacher itself."""
@@ -166,15 +173,30 @@ class StoredLessons:
         """
         return not self.missing(views) and self.shards.read(plain_name(plain, size)) is not None
 
-    def _kept(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        if (found := self.shards.read(name)) is not None:
+    def _kept(self, name: str, rows: Callable[[], int], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if (found := self._read(name, rows)) is not None:
             return found
         with self.shards.lock(name, wait=True):
             # Another process may have made it meanwhile.
             if self.shards.find(name) is None:
                 self.shards.write(name, make())
-        found = self.shards.read(name)
+        found = self._read(name, rows)
         assert found is not None
+        return found
+
+    def _read(self, name: str, rows: Callable[[], int]) -> dict[str, Tensor] | None:
+        """A shard, if it is there, whose tensors are what a lesson leaves: a checksum does not tell who made it."""
+        found = self.shards.read(name)
+        if found is None or name in self._looked_at:
+            return found
+        form = PLAIN if name.startswith("plain-") else self.manifest.storage
+        logits = self.manifest.probe_logits
+        reason = form.misfit(found, rows(), self.manifest.classes, self._columns, probe_logits=logits)
+        if reason is not None:
+            raise UserError(
+                f"{self.shards.find(name)} is damaged: {reason}; delete it and dlkd store repair makes it again"
+            )
+        self._looked_at.add(name)
         return found
 
     def _places(self, view: int) -> Indices:

@@ -92,7 +92,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         raise UserError(f"could not read class names from {path}: {first_line(error)}") from error
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = [line.strip() for line in text.rstrip().splitlines()]
     if isinstance(found, int | float):  # a single line that happens to be a number
         found = [text.strip()]

@@ -59,7 +59,8 @@ def fit(session: Session) -> None:
         board = Board(session.folder if options.engine.tensorboard and group.first else None, session.history)
         screen = stack.enter_context(Screen(session.title, total, start, quiet=session.quiet))
         session.student.train()
-        for step, batch in enumerate(waits.over(steps.loader(start, total, session.workers)), start):
+        batches = steps.loader(start, total, session.workers, options.data.timeout)
+        for step, batch in enumerate(waits.over(batches), start):
             _seed_step(options.seed, step, group.rank)
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
             set_learning_rate(session.optimizer, rate)

@@ -122,9 +122,10 @@ def _index(own: tuple[str, ...] | None, data: DataSet, who: str, remarks: list[s
 
 
 def _resized(form: InputFormat, side: int) -> InputFormat:
-    if side < 1:
-        raise UserError(f"expected --teacher.resolution to be at least 1, but got {side}")
-    return replace(form, resolution=side)
+    try:
+        return replace(form, resolution=side)
+    except ValueError as error:
+        raise UserError(f"--teacher.resolution: {error}") from error
 
 
 def _own_resolution(member: LoadedModel) -> InputFormat:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import io
+import itertools
 import json
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,6 +20,8 @@ from dlkd.data.sources.source import IMAGE_SUFFIXES, Source, class_numbers, clas
 from dlkd.errors import UserError, first_line
 
 LABEL_SUFFIXES = (".cls", ".cls.txt", ".label", ".json")
+LABEL_BYTES, PATTERNS, BRACES = 1 << 20, 100_000, 16
+"""Most of a file with a label, of the archives that a pattern stands for, and of the braces in it."""
 JSON_LABELS = ("label", "cls", "class", "target")
 NAME_FILES = ("classes.txt", "classnames.txt", "class_names.txt")
 
@@ -114,7 +117,10 @@ def _class_names(root: Path, train: list[_Found]) -> tuple[str, ...]:
     file = next((root / name for name in NAME_FILES if (root / name).is_file()), None)
     if file is None:
         return classes_of({each.label for each in train}, root)
-    return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is damaged or no text: {first_line(error)}") from error
 
 
 def _shards(pattern: Path) -> list[Path]:
@@ -137,14 +143,18 @@ def expand(pattern: str) -> list[str]:
     inner = re.search(r"\{([^{}]*)\}", pattern)  # an innermost pair of braces
     if inner is None:
         return [pattern]
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", inner[1])
+    if pattern.count("{") > BRACES:
+        raise UserError(f"expected a pattern with at most {BRACES} braces, but got {pattern}")
+    numbers = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", inner[1])
+    words: Iterable[str] = inner[1].split(",")
     if numbers:
         first, last = int(numbers[1]), int(numbers[2])
-        words = [str(n).zfill(len(numbers[1])) for n in range(first, last + 1)]
-    else:
-        words = inner[1].split(",")
+        words = (str(n).zfill(len(numbers[1])) for n in range(first, last + 1))
     found = (text for word in words for text in expand(pattern[: inner.start()] + word + pattern[inner.end() :]))
-    return list(dict.fromkeys(found))
+    texts = list(dict.fromkeys(itertools.islice(found, PATTERNS + 1)))
+    if len(texts) > PATTERNS:
+        raise UserError(f"expected a pattern of at most {PATTERNS:,} archives, but got {pattern}")
+    return texts
 
 
 def _index(shards: Sequence[Path]) -> list[_Found]:
@@ -155,11 +165,13 @@ def _index(shards: Sequence[Path]) -> list[_Found]:
             # Uncompressed alone: in a compressed stream nothing can be found again.
             with tarfile.open(shard, "r:") as archive:
                 members = [member for member in archive if member.isfile()]
+                if sparse := next((member.name for member in members if member.issparse()), None):
+                    raise ValueError(f"{sparse} claims bytes that are not there")
                 _check_end(archive, shard)
                 found += _index_one(archive, members, number, shard)
         except UserError:
             raise
-        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, OverflowError) as error:
             raise UserError(
                 f"{shard} is damaged or no plain .tar archive ({first_line(error)}); fetch it again, and unpack a "
                 "compressed one"
@@ -197,6 +209,8 @@ def _check_end(archive: tarfile.TarFile, shard: Path) -> None:
 
 
 def _label(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> str | None:
+    if member.size > LABEL_BYTES:
+        raise ValueError(f"{member.name} is too large for a label")
     file = archive.extractfile(member)
     text = "" if file is None else file.read().decode("utf-8").strip()
     if suffix != ".json":

@@ -1,0 +1,35 @@
+"""Files of a store that a stranger may have made: ordinary ones, never pipes or devices, which have no end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open an ordinary file to be read.
+
+    Raises:
+        OSError: there is none, or it is something else; a pipe that nobody writes to is not waited for.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("it is no ordinary file")
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """All of an ordinary file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: see :func:`open_regular`.
+        ValueError: it is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit >> 20} MB")
+    return content
