@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from bad_input_cases.place import Case, Place
 
 LAUGHS = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
@@ -61,6 +63,10 @@ CASES = (
     _recipe("a terminal code in a name", "--data.name", 'data: {name: "\\e[31mred\\a"}\n'),
     _recipe("a zero byte in a path", "zero byte", 'data: {name: folder, root: "a\\0b"}\n'),
     _recipe("another recipe inside of a recipe", "config", "config: cifar100/lite\n"),
+    _recipe("a device without end in place of a group", "group of options", "optim: /dev/zero\n"),
+    _recipe(
+        "another bomb, as the text of a value", "more than 10,000 values", f"optim: {{ema: {json.dumps(LAUGHS)}}}\n"
+    ),
     _recipe("an infinite learning rate", "--optim.lr", "optim: {lr: .inf}\n"),
     _bare(
         "a command in place of a data set",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import get_loader, set_loader
 
 BYTES, DEPTH, NODES, CHARACTERS = 1 << 20, 32, 10_000, 10_000
 """Of the file; of groups within groups; of values, aliases written out; of one value."""
@@ -26,6 +29,22 @@ def read_plain(path: Path) -> Any:
     _check_size(text)
     _check_keys(yaml.compose(text, yaml.SafeLoader))
     return yaml.safe_load(text)
+
+
+@contextlib.contextmanager
+def plain_values() -> Iterator[None]:
+    """Let the parser read texts in options, which it takes for YAML too, within the same bounds as files."""
+    load = get_loader("yaml")
+
+    def checked(text: str) -> Any:
+        _check_size(text)
+        return load(text)
+
+    set_loader("yaml", checked, (yaml.YAMLError,))
+    try:
+        yield
+    finally:
+        set_loader("yaml", load, (yaml.YAMLError,))
 
 
 def _check_size(text: str) -> None:

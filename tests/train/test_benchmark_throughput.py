@@ -196,15 +196,18 @@ def test_profile(call, tmp_path):
     assert found["label"] == "try"
 
 
-@pytest.mark.skipif(not SPEED.exists(), reason="has not been measured yet")
-def test_the_file_of_speed(load):
+def test_the_file_of_speed_is_what_the_docs_show(load):
     found = json.loads(SPEED.read_text())
     assert {"resnet56 → resnet20", "resnet32x4 → resnet8x4"} <= found["pairs"].keys()
     for pair in found["pairs"].values():
         check_pair(pair)
     for part in found.get("scaling", {}).get("tables", {}).values():
         assert part["rows"] and all(len(row) == len(part["columns"]) for row in part["rows"])
-    load("throughput").table(found)
+    assert load("throughput").table(found).strip() in (ROOT / "docs" / "speed.md").read_text()
+
+
+def test_there_are_profiles():
+    assert [file.stem for file in PROFILES] == ["profile-after", "profile-before"]
 
 
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.stem)

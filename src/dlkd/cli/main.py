@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
@@ -23,6 +23,7 @@ from dlkd.cli.explain import explain
 from dlkd.cli.named_code import check_named_code
 from dlkd.cli.recipes import with_config_files
 from dlkd.errors import UserError, printable
+from dlkd.plain_yaml import plain_values
 
 
 class Command(NamedTuple):
@@ -128,7 +129,9 @@ def _run(arguments: list[str]) -> None:
         to, last = (groups[first], second) if second else (subcommands, first)
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        parsed = parser.parse_args(with_config_files(_with_own_settings(arguments, wanted)))
+        files_read = with_config_files(_with_own_settings(arguments, wanted), _groups(wanted))
+        with plain_values():
+            parsed = parser.parse_args(files_read)
     except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             explain(str(error), resolve_name(COMMANDS[wanted].options) if wanted in COMMANDS else None)
@@ -137,6 +140,14 @@ def _run(arguments: list[str]) -> None:
     options = _instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
     check_named_code(options, arguments)
     resolve_name(command.run)(options)
+
+
+def _groups(wanted: str) -> set[str]:
+    """Options of a command that have options of their own."""
+    if wanted not in COMMANDS:
+        return set()
+    hints = get_type_hints(resolve_name(COMMANDS[wanted].options))
+    return {name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
 
 
 def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:

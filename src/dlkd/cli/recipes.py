@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -18,8 +18,12 @@ def recipe_names() -> list[str]:
     return sorted(p.relative_to(_ROOT).with_suffix("").as_posix() for p in _ROOT.rglob("*.yaml"))
 
 
-def resolve_config(name: str) -> Path:
+def resolve_config(name: str, groups: Collection[str] = ()) -> Path:
     """The file of a recipe by path or by name, checked to be readable YAML.
+
+    Args:
+        name: of a file or a recipe.
+        groups: names that have to hold options; the parser would take a text for one more file.
 
     Raises:
         UserError: no such file or recipe (the message names the nearest), or YAML that is broken or no page of options.
@@ -41,18 +45,20 @@ def resolve_config(name: str) -> Path:
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise UserError(f"expected the recipe {path} to hold options, but found {found}")
+    if text := next((key for key in groups if isinstance(content.get(key), str)), None):
+        raise UserError(f"expected {text} in the recipe {path} to be a group of options, but got {content[text]!r}")
     return path
 
 
-def with_config_files(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with every ``--config NAME`` turned into the path of its file."""
+def with_config_files(arguments: Sequence[str], groups: Collection[str] = ()) -> list[str]:
+    """The same arguments with every ``--config NAME`` turned into the path of its file; see :func:`resolve_config`."""
     found: list[str] = []
     expects = False
     for argument in arguments:
         if expects:
-            argument = str(resolve_config(argument))
+            argument = str(resolve_config(argument, groups))
         elif argument.startswith("--config="):
-            argument = f"--config={resolve_config(argument.removeprefix('--config='))}"
+            argument = f"--config={resolve_config(argument.removeprefix('--config='), groups)}"
         expects = argument == "--config" and not expects
         found.append(argument)
     return found

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from jsonargparse import ArgumentParser
 
+from dlkd.plain_yaml import plain_values
+
 Kind = TypeVar("Kind")
 
 
@@ -19,4 +21,5 @@ def typed(kind: type[Kind], values: object) -> Kind:
         raise TypeError(f"expected a group of options, but found {type(values).__name__}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
-    return kind(**parser.parse_object(values).as_dict())
+    with plain_values():
+        return kind(**parser.parse_object(values).as_dict())
