@@ -81,6 +81,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def clean_temporaries(folder: Path) -> None:
+    """Remove the unfinished files that a killed writer left in ``folder``; call while nobody writes there."""
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def check_run_folder(path: Path, *, overwrite: bool) -> None:
     """Say at once why ``path`` cannot become a run folder; changes nothing.
 
@@ -89,7 +96,7 @@ def check_run_folder(path: Path, *, overwrite: bool) -> None:
             is no run of ours (never deleted), or it cannot be written.
     """
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or not _is_empty(path)):
             if not (path / MARKER).is_file():
                 raise UserError(
                     f"expected --out {path} to be a new or empty folder, but found files that are no run "
@@ -118,6 +125,9 @@ def held(file: Path, *, wait: bool) -> Iterator[bool]:
     """
     lock = FileLock(file, timeout=-1 if wait else 0)
     try:
+        # A lock is emptied when it is taken: a link in a stranger's folder may lead to a file of ours.
+        if file.is_symlink() or file.parent.is_symlink():
+            raise OSError("it is a link to another place")
         lock.acquire()
     except Timeout:
         yield False
@@ -158,7 +168,7 @@ def new_run_folder(
     """
     check_run_folder(path, overwrite=overwrite)
     found = path.exists()
-    aside = path.with_name(f".{path.name}.replaced") if found and any(path.iterdir()) else None
+    aside = _aside(path) if found and not _is_empty(path) else None
     try:
         if aside is not None:
             with busy_folder(path):
@@ -170,6 +180,7 @@ def new_run_folder(
         raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
     with busy_folder(path):
         try:
+            clean_temporaries(path)
             write_json(path / MARKER, card)
             yield
         except BaseException:
@@ -182,8 +193,21 @@ def new_run_folder(
                     path.rmdir()
             raise
         finally:
-            if aside is not None:
-                shutil.rmtree(aside, ignore_errors=True)
+            forget_replaced(path)
+
+
+def forget_replaced(path: Path) -> None:
+    """Delete the run that the one at ``path`` replaces, which a killed process may have left aside."""
+    shutil.rmtree(_aside(path), ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Is nothing there but what a process that was killed at its first file leaves?"""
+    return all(p.name == LOCK or TEMPORARY.fullmatch(p.name) for p in folder.iterdir())
 
 
 def _empty(folder: Path) -> None:

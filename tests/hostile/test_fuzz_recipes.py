@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonargparse import get_loader
 from mutations import JSON, changed, fuzz, in_time, mutated
 
 from dlkd.cli.named_code import check_named_code
@@ -39,6 +40,7 @@ PIECES = [
     b"data: {name: 'os:mkdir', root: canary}\n",
     b"method: os:mkdir\n",
     b"epochs: 3\n",
+    b"optim: recipe.yaml\n",
 ]
 RECIPE = resolve_config("cifar100/lite").read_bytes()
 
@@ -108,6 +110,25 @@ def test_bombs_are_told_by_their_size_once_unfolded(tmp_path):
         with pytest.raises(ValueError, match="more than 10,000 values"):
             read_plain(file)
         assert time.perf_counter() - started < 20
+
+
+def test_no_file_is_read_in_the_name_of_another(here, dlkd):
+    """The parser takes a text where a group should be for the path of one more file."""
+    (here / "more.yaml").write_text("lr: 0.1\n")
+    for text in ("more.yaml", "/dev/zero", bomb(9)):
+        (here / "recipe.yaml").write_text(yaml.safe_dump({"optim": text}))
+        with in_time():
+            done = dlkd("train", "--config", here / "recipe.yaml", "--out", here / "new", "--epochs", 0)
+        one_line(done)
+        assert "expected optim in the recipe" in done.err and len(done.err) < 500
+    (here / "more.yaml").write_text(bomb(9))  # what a user types may be a file, of the same size
+    before = get_loader("yaml")
+    for option in ("--optim", "--optim.ema", "--data.per_class"):
+        with in_time():
+            done = dlkd("train", option, "more.yaml" if option == "--optim" else bomb(9), "--out", here / "new")
+        one_line(done)
+        assert "more than 10,000 values" in done.err
+    assert get_loader("yaml") is before
 
 
 @pytest.mark.parametrize(

@@ -69,16 +69,19 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``dlkd``. Bad input ends with one line on standard error and exit code 2; a run that was told to
     stop and can be resumed ends with exit code 75."""
-    from dlkd.train.interrupt import RESUMABLE, Interrupted
+    from dlkd.train.interrupt import RESUMABLE, Interrupted, Terminated, terminated_by_exception
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        _run(given)
+        with terminated_by_exception():
+            _run(given)
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as error:
         _fail(str(error), RESUMABLE)
+    except Terminated:
+        _fail("stopped; give the same command again, with --resume if there is a run in --out", RESUMABLE)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:

@@ -32,8 +32,8 @@ def check_named_code(options: Any, arguments: Sequence[str]) -> None:
     for option, code in _named(options, ""):
         if not any(code in re.split(r"[][=+,'\" ]", argument) for argument in arguments):
             raise UserError(
-                f"expected --{option} {code} on the command line, but it stands in a file alone: it would be imported "
-                "and run; if you trust it, give it there as well"
+                f"expected --{option} {code:.80} on the command line, but it stands in a file alone: it would be "
+                "imported and run; if you trust it, give it there as well"
             )
 
 

@@ -46,7 +46,7 @@ def resolve_config(name: str, groups: Collection[str] = ()) -> Path:
         found = "nothing" if content is None else type(content).__name__
         raise UserError(f"expected the recipe {path} to hold options, but found {found}")
     if text := next((key for key in groups if isinstance(content.get(key), str)), None):
-        raise UserError(f"expected {text} in the recipe {path} to be a group of options, but got {content[text]!r}")
+        raise UserError(f"expected {text} in the recipe {path} to be a group of options, but got {content[text]!r:.80}")
     return path
 
 

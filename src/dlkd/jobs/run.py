@@ -16,12 +16,21 @@ from rich.console import Console
 
 from dlkd.data import DataSet
 from dlkd.errors import UserError
-from dlkd.files import MARKER, busy_folder, check_outside, check_run_folder, new_run_folder, write_atomic
+from dlkd.files import (
+    MARKER,
+    busy_folder,
+    check_outside,
+    check_run_folder,
+    clean_temporaries,
+    forget_replaced,
+    new_run_folder,
+    write_atomic,
+)
 from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
-from dlkd.store.shards import SETTINGS
-from dlkd.train.checkpoint import CURRENT, clean_temporaries
+from dlkd.store.shards import SETTINGS, clear_unfinished, locked
+from dlkd.train.checkpoint import CURRENT
 from dlkd.train.fit import fit
 from dlkd.train.group import Launch
 from dlkd.train.lessons import check_stores, release_teacher, stores
@@ -57,7 +66,9 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
             # A store may have been built for more views, or fewer, since the run began.
             session.steps = replace(session.steps, views=card["data"].get("shown_views"))
             _check_labels(session)
-            return _fit(session, command)
+            results = _fit(session, command)
+            forget_replaced(folder)
+            return results
     # A run that broke before its first checkpoint left nothing but the batch that broke it.
     broke = (folder / BAD_BATCH).exists() and not (folder / CURRENT).exists()
     overwrite = options.overwrite or broke
@@ -106,7 +117,9 @@ def save_store_settings(session: Session, options: DistillOptions) -> None:
     manifest = stores(session)[0].manifest
     form = replace(options.storage, **asdict(manifest.storage), probe_logits=manifest.probe_logits)
     assert options.store is not None
-    write_atomic(options.store / SETTINGS, config_text(replace(options, storage=form)))
+    with locked(options.store, "settings", wait=True):
+        clear_unfinished(options.store, SETTINGS)
+        write_atomic(options.store / SETTINGS, config_text(replace(options, storage=form)))
 
 
 def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | None]:

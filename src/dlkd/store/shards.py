@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import safetensors
 import safetensors.torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dlkd.errors import UserError, first_line
-from dlkd.files import TEMPORARY, write_atomic
+from dlkd.files import TEMPORARY, held, write_atomic
 from dlkd.store.regular import open_regular
 
 LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
@@ -49,24 +48,15 @@ def locked(folder: Path, name: str, *, wait: bool) -> Iterator[bool]:
     Raises:
         UserError: the folder cannot be written to, or its file system has no locks.
     """
-    lock = FileLock(folder / LOCKS / f"{name}.lock", timeout=-1 if wait else 0)
-    try:
-        (folder / LOCKS).mkdir(exist_ok=True)
-        # A lock is emptied when it is taken: a link in a stranger's store may lead to a file of ours.
-        if (folder / LOCKS).is_symlink() or Path(lock.lock_file).is_symlink():
-            raise OSError("it is a link to another place")
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError) as error:
-        raise UserError(
-            f"could not lock {name} of the store {folder}: {first_line(error)}; give another --store"
-        ) from error
-    try:
-        yield True
-    finally:
-        lock.release()
+    with ExitStack() as stack:
+        try:
+            (folder / LOCKS).mkdir(exist_ok=True)
+            mine = stack.enter_context(held(folder / LOCKS / f"{name}.lock", wait=wait))
+        except (OSError, NotImplementedError) as error:
+            raise UserError(
+                f"could not lock {name} of the store {folder}: {first_line(error)}; give another --store"
+            ) from error
+        yield mine
 
 
 class Damage(NamedTuple):

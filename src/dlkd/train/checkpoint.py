@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dlkd.errors import UserError
-from dlkd.files import TEMPORARY, write_atomic
+from dlkd.files import write_atomic
 
 CURRENT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -81,13 +81,6 @@ def load_checkpoint(folder: Path) -> LoadedCheckpoint | None:
     if not found:
         return None
     raise UserError(f"expected a good checkpoint in {folder}, but {', and '.join(problems)}; start the run anew")
-
-
-def clean_temporaries(folder: Path) -> None:
-    """Remove the unfinished files that a killed writer left in ``folder``; call while nobody writes there."""
-    for path in folder.iterdir():
-        if TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
 
 
 def _header(payload: bytes | memoryview) -> bytes:

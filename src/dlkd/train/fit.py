@@ -52,7 +52,8 @@ def fit(session: Session) -> None:
     with StopRequest() as stop, group.in_one_line(), contextlib.ExitStack() as stack:
         start = restore(session)
         if start is None:
-            calibrate(session)
+            if not calibrate(session, stop):
+                raise Interrupted("stopped before the first step; give the same command again")
             start = 0
         # Killed between a checkpoint and its tables, an earlier process has left them a row short.
         _write_tables(session)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 RESUMABLE = 75
@@ -12,6 +14,27 @@ RESUMABLE = 75
 
 class Interrupted(Exception):
     """The run was told to stop; its checkpoint is written."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where nothing has to be finished first."""
+
+
+@contextmanager
+def terminated_by_exception() -> Iterator[None]:
+    """SIGTERM raises :class:`Terminated` in the block, so that what is half done is cleared up."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopRequest:

@@ -30,6 +30,7 @@ from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, default_input_format, load_initial
 from dlkd.train.ema import WeightAverage
 from dlkd.train.group import Group, Launch
+from dlkd.train.interrupt import StopRequest
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer
@@ -227,15 +228,18 @@ def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputF
         raise UserError(str(error)) from error
 
 
-def calibrate(session: Session) -> None:
+def calibrate(session: Session, stop: StopRequest | None = None) -> bool:
     """One pass over training views: sets the reference of the level, and the table of averaged levels.
+
+    Returns:
+        False where it was stopped before its end.
 
     Raises:
         UserError: teacher or probe gave logits that are not finite.
     """
     options = session.options
     if session.level is None or session.lessons is None or not isinstance(options, DistillOptions):
-        return
+        return True
     session.say("calibrating the difficulty level on training views …")
     family, views = session.family, max(1, options.probe.level_views)
     n = len(family.samples)
@@ -253,11 +257,14 @@ def calibrate(session: Session) -> None:
         for part in group.share(range(0, len(chosen), together)):
             for batch in family.batches(chosen[part : part + together], view, together):
                 found.append(_difficulty_of(session, batch.to(session.fabric.device)))
+            if stop and group.size == 1:  # of several, nobody must leave the others alone
+                return False
         rows.append(torch.cat(group.collect(found)))
     distances = torch.stack(rows).to(session.fabric.device)
     session.level.calibrate(distances.flatten())
     if options.probe.level_views:
         session.level_table = session.level.over_views(distances)
+    return True
 
 
 def _difficulty_of(session: Session, batch: Batch) -> Tensor:
