@@ -96,7 +96,7 @@ def test_one_layer_by_its_number(tmp_path, good, distill, same):
     good(*distill(tmp_path / "run", "--method", "rkd", *more))
     assert json.loads((tmp_path / "run" / "run.json").read_text())["features"]["student_layers"] == ["1"]
     # What the run has written down gives the same run.
-    good("distill", "--config", tmp_path / "run" / "config.yaml", "--out", tmp_path / "again")
+    good("distill", "--config", tmp_path / "run" / "config.yaml", "--out", tmp_path / "again", *more[:2])
     assert same(tmp_path / "run", tmp_path / "again")
 
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from dlkd.errors import UserError
-from dlkd.train.checkpoint import clean_temporaries, load_checkpoint, save_checkpoint
+from dlkd.files import clean_temporaries
+from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 

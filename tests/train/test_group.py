@@ -16,6 +16,7 @@ from together import CASES, run
 
 from dlkd.errors import UserError
 from dlkd.train.checkpoint import load_checkpoint
+from dlkd.train.fit import AGREE_EVERY
 from dlkd.train.group import Launch
 
 HERE = Path(__file__).parent
@@ -121,16 +122,20 @@ def children(pid):
     return sorted(int(line) for line in found.stdout.split())
 
 
+def wait_for_checkpoint(out, launcher):
+    deadline = time.monotonic() + 180
+    while not (out / "checkpoint.pt").exists():
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_one_is_killed_the_other_says_so_and_one_alone_goes_on(tmp_path, teacher, good, table):
     out = tmp_path / "two"
     epochs = ("--epochs", 30, "--engine.checkpoint_every", 5, "--engine.evaluate_every", 0)
     launcher = started(
         "--standalone", "--nproc_per_node", 2, "-m", "dlkd", *arguments(out, teacher, *epochs), cwd=tmp_path
     )
-    deadline = time.monotonic() + 120
-    while not (out / "checkpoint.pt").exists():
-        assert launcher.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_checkpoint(out, launcher)
     os.kill(children(launcher.pid)[-1], signal.SIGKILL)
     said = output(launcher, status=1)
     lines = [line for line in said.splitlines() if line.startswith("dlkd: ")]
@@ -143,6 +148,20 @@ def test_one_is_killed_the_other_says_so_and_one_alone_goes_on(tmp_path, teacher
     good(*arguments(tmp_path / "one", teacher, *epochs))
     one, other = (table(folder / "metrics.csv") for folder in (tmp_path / "one", out))
     assert len(other) == 30 and other[-1]["loss"] == pytest.approx(one[-1]["loss"], rel=1e-3)
+
+
+def test_told_to_stop_they_stop_after_the_same_step(tmp_path, teacher):
+    out = tmp_path / "two"
+    epochs = ("--epochs", 60, "--engine.checkpoint_every", 5, "--engine.evaluate_every", 0)
+    launcher = started(
+        "--standalone", "--nproc_per_node", 2, "-m", "dlkd", *arguments(out, teacher, *epochs), cwd=tmp_path
+    )
+    wait_for_checkpoint(out, launcher)
+    launcher.send_signal(signal.SIGTERM)
+    lines = [line for line in output(launcher, status=1).splitlines() if line.startswith("dlkd: ")]
+    step = load_checkpoint(out).state["step"]
+    assert lines == [f"dlkd: stopped after step {step} of 960; go on with --out {out} --resume"]
+    assert step % AGREE_EVERY == 0 and not (out / "results.json").exists() and not (out / ".lock").exists()
 
 
 def test_launchers_are_known_by_what_they_leave_in_the_environment():
