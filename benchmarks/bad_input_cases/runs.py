@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -10,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from bad_input_cases.place import Case, Place
 from bad_input_cases.weights import Trap, saved
 
+OPEN = (
+    "forged checkpoints of nothing",
+    "forged checkpoints without a layer",
+    "a card without data",
+    "a pipe in place of a checkpoint",
+    "a teacher behind a link to itself",
+)
+"""What is known not to be as promised yet: a traceback, or a command that does not end."""
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 
@@ -135,3 +145,30 @@ def _finished(place: Place) -> list[str]:
 
 
 CASES += (Case("runs", "figures cut short", _finished, "results.json is damaged"),)
+
+
+def _without_a_layer(run: Path) -> None:
+    payload = (run / CURRENT).read_bytes().split(b"\n", 1)[1]
+    state = torch.load(io.BytesIO(payload), weights_only=True)
+    state["student"].popitem()
+    _checkpoints(lambda _: signed(saved(state)))(run)
+
+
+def _pipe(run: Path) -> None:
+    for name in (CURRENT, PREVIOUS):
+        (run / name).unlink()
+    os.mkfifo(run / CURRENT)
+
+
+def _loop(place: Place) -> list[str]:
+    (place.folder / "loop").symlink_to("loop")
+    return place.distill(teacher=place.folder / "loop" / "student.safetensors")
+
+
+CASES += (
+    _resumed("forged checkpoints of nothing", "checkpoint", _checkpoints(lambda _: signed(saved({})))),
+    _resumed("forged checkpoints without a layer", "checkpoint", _without_a_layer),
+    _resumed("a card without data", "run.json is damaged", _card(lambda card: {"command": card["command"]})),
+    _resumed("a pipe in place of a checkpoint", "expected a good checkpoint", _pipe),
+    Case("runs", "a teacher behind a link to itself", _loop, "student.safetensors"),
+)
