@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bad_input_cases import CASES, OPEN, Case, Place, sound_things
+from bad_input_cases import CASES, Case, Place, sound_things
 
 from dlkd.cli import main as dlkd
 from dlkd.jobs.card import machine
@@ -215,7 +215,7 @@ def main() -> None:
         about = {"tried": len(rows), "as_promised": good, "parts": dict(Counter(row["part"] for row in rows))}
         about |= {"seconds": round(time.perf_counter() - started), **machine()}
         options.out.write_text(json.dumps({**about, "cases": rows}, indent=2, ensure_ascii=False) + "\n")
-    sys.exit(any(row["verdict"] != "as promised" and row["what"] not in OPEN for row in rows))
+    sys.exit(good < len(rows))
 
 
 if __name__ == "__main__":

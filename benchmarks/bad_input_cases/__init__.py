@@ -2,7 +2,6 @@
 
 from bad_input_cases import data, options, recipes, runs, stores, weights
 from bad_input_cases.place import Case, Place, sound_things
-from bad_input_cases.runs import OPEN
 
 CASES: tuple[Case, ...] = (
     *options.CASES,
@@ -13,4 +12,4 @@ CASES: tuple[Case, ...] = (
     *runs.CASES,
 )
 
-__all__ = ["CASES", "OPEN", "Case", "Place", "sound_things"]
+__all__ = ["CASES", "Case", "Place", "sound_things"]

@@ -17,14 +17,6 @@ import yaml
 from bad_input_cases.place import Case, Place
 from bad_input_cases.weights import Trap, saved
 
-OPEN = (
-    "forged checkpoints of nothing",
-    "forged checkpoints without a layer",
-    "a card without data",
-    "a pipe in place of a checkpoint",
-    "a teacher behind a link to itself",
-)
-"""What is known not to be as promised yet: a traceback, or a command that does not end."""
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
 

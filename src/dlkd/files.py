@@ -229,7 +229,13 @@ def check_outside(folder: Path, paths: Mapping[str, Path | Sequence[Path | None]
     Raises:
         UserError: one of them is ``folder`` or lies in it.
     """
-    whole = folder.resolve()
+    try:
+        _check_outside(folder.resolve(), folder, paths)
+    except (OSError, RuntimeError) as error:  # of a link to itself
+        raise UserError(f"could not follow a link on the way to --out {folder} or an input: {error}") from error
+
+
+def _check_outside(whole: Path, folder: Path, paths: Mapping[str, Path | Sequence[Path | None] | None]) -> None:
     each = [(k, path) for k, p in paths.items() for path in (p if isinstance(p, Sequence) else [p])]
     for option, path in each:
         if path is not None and (path.resolve() == whole or whole in path.resolve().parents):

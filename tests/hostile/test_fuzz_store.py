@@ -11,9 +11,9 @@ from hypothesis import given
 from mutations import changed, fuzz, in_time, mutated
 
 from dlkd.errors import UserError
+from dlkd.regular import read_regular
 from dlkd.store import MANIFEST, Manifest, Shards, Storage
 from dlkd.store.manifest import _text
-from dlkd.store.regular import read_regular
 
 SOUND = Manifest(
     identity={

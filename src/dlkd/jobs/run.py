@@ -15,6 +15,7 @@ import yaml
 from rich.console import Console
 
 from dlkd.data import DataSet
+from dlkd.data.sources.arrays import check_unpacked
 from dlkd.errors import UserError
 from dlkd.files import (
     MARKER,
@@ -199,6 +200,7 @@ def _check_labels(session: Session) -> None:
     """A resumed run must have the labels that are kept beside it, held-out ones too; lost ones are written anew."""
     file, now = session.folder / LABELS, _labels(session.data)
     try:
+        check_unpacked(file)
         with np.load(file, allow_pickle=False) as kept:
             before = {name: kept[name] for name in kept.files}
     except Exception:  # numpy, zipfile and zlib each have errors of their own
@@ -213,7 +215,7 @@ def _check_labels(session: Session) -> None:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
 
 
@@ -233,6 +235,8 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 def _check_unchanged(session: Session, command: str) -> dict[str, Any]:
     """A resumed run must go on with the data and teacher that it began with; returns what was known then."""
     before = _read_json(session.folder / MARKER)
+    if not isinstance(before.get("data"), dict) or "threads" not in before:
+        raise UserError(f"{session.folder / MARKER} is damaged; start the run anew with --overwrite")
     now = json.loads(json.dumps(run_card(session, command)))
     for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views")):
         if before["data"].get(key) != now["data"][key]:

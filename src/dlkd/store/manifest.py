@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
-from dlkd.store.regular import read_regular
+from dlkd.regular import read_regular
 from dlkd.store.storage import ROUNDING, Storage
 
 MANIFEST = "manifest.json"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dlkd.errors import UserError, first_line
 from dlkd.files import TEMPORARY, held, write_atomic
-from dlkd.store.regular import open_regular
+from dlkd.regular import open_regular
 
 LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
 """Beside the shards: the locks, the options that the store was made with, the store of the strong views."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
+from dlkd.regular import open_regular
 
 CURRENT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -74,7 +76,7 @@ def load_checkpoint(folder: Path) -> LoadedCheckpoint | None:
             problems.append(f"{path} is missing")
         except (_Damaged, OSError) as error:
             found = True
-            problems.append(f"{path} {error}" if isinstance(error, _Damaged) else f"{path}: {error.strerror}")
+            problems.append(f"{path} {error}" if isinstance(error, _Damaged) else f"{path}: {error.strerror or error}")
         else:
             warning = f"{problems[0]}; going on from {path.name}, the checkpoint before it" if problems else None
             return LoadedCheckpoint(state, path, warning)
@@ -94,7 +96,8 @@ def _payload(path: Path) -> memoryview:
         _Damaged: they are not.
         OSError: the file cannot be read.
     """
-    data = path.read_bytes()
+    with open_regular(path) as file:
+        data = file.read()
     start = data.find(b"\n", 0, _HEADER_LIMIT) + 1
     payload = memoryview(data)[start:]
     # The header is made again and compared whole: no second spelling of the same numbers gets through.
@@ -114,7 +117,8 @@ def _is_good(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     payload = _payload(path)
     try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the digest is right, so the writer differed from us
         reason = (str(error).splitlines() or [""])[0]
         raise _Damaged(f"cannot be read by torch {torch.__version__} ({type(error).__name__}: {reason})") from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dlkd.data import Batch, Samples, Stream, view_key
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.evaluate import accuracy, logits_of
 from dlkd.methods import LossParts, Signals
 from dlkd.store import Lesson, Lessons
@@ -266,13 +266,26 @@ def save(session: Session, step: int) -> None:
 
 
 def restore(session: Session) -> int | None:
-    """Load the checkpoint of the run folder; returns the step to go on with, or None where there is none."""
+    """Load the checkpoint of the run folder; returns the step to go on with, or None where there is none.
+
+    Raises:
+        UserError: it is damaged, or no checkpoint of this run.
+    """
     found = load_checkpoint(session.folder)
     if found is None:
         return None
     if found.warning:
         session.warn(found.warning)
-    state = found.state
+    try:
+        return _take_up(session, found.state)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{found.path} is no checkpoint of this run ({type(error).__name__}: {first_line(error)}); start the run "
+            "anew"
+        ) from error
+
+
+def _take_up(session: Session, state: dict[str, Any]) -> int:
     session.module.load_state_dict(state["student"])
     session.optimizer.load_state_dict(state["optimizer"])
     session.method.load_state_dict(state["method"])

@@ -1,4 +1,4 @@
-"""Files of a store that a stranger may have made: ordinary ones, never pipes or devices, which have no end."""
+"""Files that a stranger may have made are read where they are ordinary: pipes and devices have no end."""
 
 from __future__ import annotations
 
