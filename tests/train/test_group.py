@@ -150,6 +150,24 @@ def test_one_is_killed_the_other_says_so_and_one_alone_goes_on(tmp_path, teacher
     assert len(other) == 30 and other[-1]["loss"] == pytest.approx(one[-1]["loss"], rel=1e-3)
 
 
+def test_as_srun_starts_them(tmp_path, teacher, table):
+    slurm = {"JOB_NAME": "dlkd", "JOB_ID": "12345", "NTASKS": 2, "NTASKS_PER_NODE": 2, "STEP_NUM_TASKS": 2}
+    slurm |= {"NNODES": 1, "NODELIST": "localhost", "NODEID": 0}
+    command = [sys.executable, "-m", "dlkd", *map(str, arguments(tmp_path / "run", teacher, "--epochs", 1))]
+    tasks = []
+    for rank in range(2):
+        names = {f"SLURM_{k}": str(v) for k, v in (slurm | {"PROCID": rank, "LOCALID": rank}).items()}
+        tasks.append(
+            subprocess.Popen(
+                command, env=environment(**names), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        )
+    first, second = (task.communicate(timeout=240)[0] for task in tasks)
+    assert [task.returncode for task in tasks] == [0, 0], (first, second)
+    assert "test images, calibration error" in first and second == ""
+    assert table(tmp_path / "run" / "metrics.csv")[-1]["samples"] == 256
+
+
 def test_told_to_stop_they_stop_after_the_same_step(tmp_path, teacher):
     out = tmp_path / "two"
     epochs = ("--epochs", 60, "--engine.checkpoint_every", 5, "--engine.evaluate_every", 0)

@@ -184,10 +184,10 @@ def make_fabric(options: RunOptions) -> Fabric:
             f"{options.device}"
         )
     here = launch.world // launch.nodes
-    fabric = Fabric(accelerator=kind, devices=here, num_nodes=launch.nodes, strategy="ddp", precision=precision)
     # Of convolutions from one channel, whose strides mean nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     try:
+        fabric = Fabric(accelerator=kind, devices=here, num_nodes=launch.nodes, strategy="ddp", precision=precision)
         fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise UserError(
