@@ -23,6 +23,7 @@ from dlkd.methods import Signals
 from dlkd.preflight.findings import Finding, Preflight
 from dlkd.store import minutes
 from dlkd.train.layers import Taps
+from dlkd.train.memory import is_out_of_memory, largest_that_fits, too_large
 from dlkd.train.session import Session
 
 IMAGES = 1000
@@ -209,8 +210,9 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
     student, method = copy.deepcopy(session.module).train(), copy.deepcopy(session.method)
     taps = None if session.taps is None else Taps(FeatureTap(student, session.taps.student.paths), session.taps.teacher)
 
-    def step() -> None:
-        for view in (batch,) if batch.strong is None else (batch, batch.strong_view()):
+    def step(size: int = len(batch.labels)) -> None:
+        shown = batch.map(lambda x: x[:size])
+        for view in (shown,) if shown.strong is None else (shown, shown.strong_view()):
             with contextlib.ExitStack() as heard:
                 for tap in taps or ():
                     heard.enter_context(tap)
@@ -226,7 +228,13 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
             method.parts(signals).total.backward()
 
     with _step_in_one_line():
-        step()
+        try:
+            step()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fitting = largest_that_fits(step, len(batch.labels))
+            raise too_large(len(batch.labels), fitting, device, session.group.size) from error
         started = time.perf_counter()
         step()
     if device.type == "cuda":

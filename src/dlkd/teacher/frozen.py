@@ -66,6 +66,7 @@ class FrozenTeacher:
         channels_last: memory format of models and input; folding comes before it.
         compiled: call them through torch.compile.
         autocast: half precision to compute in, or None for that of the weights. The logits are fp32.
+        at_once: images that the models are shown at once, to save memory; None for all of a batch.
     """
 
     def __init__(
@@ -77,13 +78,14 @@ class FrozenTeacher:
         channels_last: bool = False,
         compiled: bool = False,
         autocast: torch.dtype | None = None,
+        at_once: int | None = None,
     ) -> None:
         named = probes if isinstance(probes, Mapping) else {f"probe{k}": p for k, p in enumerate(probes)}
         self.models: tuple[nn.Module, ...] = (teacher, *named.values())
         self.probe_names = tuple(named)
         self.input_format = input_format
         self.channels_last = channels_last
-        self.autocast = autocast
+        self.autocast, self.at_once = autocast, at_once
         for model in self.models:
             model.eval().requires_grad_(False)
             if channels_last:
@@ -115,13 +117,16 @@ class FrozenTeacher:
             for model in self.models:
                 if any(m.training for m in model.modules()):
                     model.eval()
-            x = images if self.input_format is None else self.input_format(images)
-            if self.channels_last:
-                x = x.contiguous(memory_format=torch.channels_last)
-            outputs = [call(x) for call in self._calls]
+            parts = [self._ask(part) for part in images.split(self.at_once or max(1, len(images)))]
         # Copied outside inference mode: autograd refuses inference tensors as saved values.
-        teacher, *probes = (_plain(output, len(images)) for output in outputs)
+        teacher, *probes = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
         return TeacherOutput(teacher, tuple(probes), self.probe_names)
+
+    def _ask(self, images: Tensor) -> list[Tensor]:
+        x = images if self.input_format is None else self.input_format(images)
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return [_plain(call(x), len(images)) for call in self._calls]
 
     def _precision(self, images: Tensor) -> contextlib.AbstractContextManager[object]:
         if self.autocast is None:

@@ -20,6 +20,7 @@ from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.interrupt import Interrupted, StopRequest
 from dlkd.train.log import BY_LEVEL, METRICS, Board, Screen, Waits, write_csv
+from dlkd.train.memory import is_out_of_memory, too_large
 from dlkd.train.optim import learning_rate, set_learning_rate
 from dlkd.train.replay import keep_batch
 from dlkd.train.session import Session
@@ -66,7 +67,7 @@ def fit(session: Session) -> None:
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
             set_learning_rate(session.optimizer, rate)
             session.method.start_epoch(step // steps.per_epoch)
-            train_step(session, batch.to(session.fabric.device), step)
+            _step_in_memory(session, batch, step)
             waits.images += len(batch.labels) * group.size
             done = step + 1
             stopped = bool(stop) if group.size == 1 else done % AGREE_EVERY == 0 and group.agree(bool(stop))
@@ -78,6 +79,15 @@ def fit(session: Session) -> None:
                 save(session, done)
             if stopped and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; go on with --out {session.folder} --resume")
+
+
+def _step_in_memory(session: Session, batch: Batch, step: int) -> None:
+    try:
+        train_step(session, batch.to(session.fabric.device), step)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_large(session.steps.share, None, session.fabric.device) from error
 
 
 def train_step(session: Session, batch: Batch, step: int) -> None:

@@ -30,8 +30,8 @@ def check_layers(options: DistillOptions, method: Composition) -> None:
     """Refuse what does not go with the layers of ``method``, before anything large is loaded.
 
     Raises:
-        UserError: layers for a method that compares none; or for one that does, a store, several teachers, or batches
-            too small for relations.
+        UserError: layers for a method that compares none; or for one that does, a store, several teachers, a teacher
+            that is asked in parts, or batches too small for relations.
     """
     name = options.method
     if method.features is None:
@@ -45,6 +45,8 @@ def check_layers(options: DistillOptions, method: Composition) -> None:
         raise UserError(
             f"expected no --store with method {name}: what layers return is larger than the images and is not kept"
         )
+    if options.teacher.batch_size is not None:
+        raise UserError(f"expected no --teacher.batch_size with method {name}, which looks into the teacher's layers")
     if (teachers := len(options.teacher.each())) > 1:
         raise UserError(f"expected one teacher with method {name}, but got {teachers}: their layers have no mean")
     if method.features.loss == "rkd" and options.optim.batch_size < 3:

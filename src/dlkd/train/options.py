@@ -64,6 +64,7 @@ class TeacherOptions:
         resolution: resize its input to this side; by default images are shown as it was trained on, or as they are.
         fold: fold batch normalisation into the convolutions: the same function up to rounding, and faster.
         precision: of its arithmetic.
+        batch_size: images that it is shown at once, to save memory; by default those of a batch.
     """
 
     name: list[str | None] | str | None = None
@@ -76,6 +77,7 @@ class TeacherOptions:
     resolution: int | None = None
     fold: bool = True
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    batch_size: int | None = None
 
     def each(self) -> list[TeacherSource]:
         """Where each teacher comes from.
@@ -355,3 +357,7 @@ class DistillOptions(RunOptions):
         if self.store is None and self.storage != StorageOptions():
             raise UserError("expected --store with --storage options, but got none")
         self.probe.check()
+        if self.teacher.batch_size is not None and self.teacher.batch_size < 1:
+            raise UserError(f"expected --teacher.batch_size to be at least 1, but got {self.teacher.batch_size}")
+        if self.teacher.batch_size is not None and self.probe.norm == "batch":
+            raise UserError("expected no --teacher.batch_size with --probe.norm batch: statistics are of what is shown")

@@ -111,6 +111,7 @@ def make_teaching(
         channels_last=engine.uses_channels_last(data.train.pixels.channels, device),
         compiled=engine.compile,
         autocast=HALF[options.precision],
+        at_once=options.batch_size,
     )
     identity: dict[str, object] = {
         **loaded.identity,
