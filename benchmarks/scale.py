@@ -133,7 +133,9 @@ def plan() -> dict[str, Any]:
             "gradients sent": ring * 4 * parameters,
             "images read (decoded, uint8)": BATCH / DEVICES * 3 * SIDE * SIDE,
             "lessons read from the store, all logits": BATCH / DEVICES * each[None],
-            "logits gathered by dist, mlkd, r2kd": 2 * 4 * CLASSES * BATCH * (DEVICES - 1) / DEVICES,
+            "logits and gradients handed round by dist, mlkd, r2kd": (2 * 4 * (DEVICES - 1) / DEVICES + ring * 4)
+            * CLASSES
+            * BATCH,
         },
         "assumed": {"devices": DEVICES, "operations_a_second": SPEED, "share_of_them": SHARE, "batch": BATCH},
     }

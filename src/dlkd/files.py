@@ -145,7 +145,7 @@ def busy_folder(path: Path) -> Iterator[None]:
     Raises:
         UserError: another process is at work there.
     """
-    lock = path / LOCK
+    lock = path.resolve() / LOCK
     with contextlib.ExitStack() as stack:
         try:
             mine = stack.enter_context(held(lock, wait=False))
@@ -167,6 +167,7 @@ def new_run_folder(
     replaces comes back. That one is deleted only when the block is through.
     """
     check_run_folder(path, overwrite=overwrite)
+    path = path.resolve()  # of a link, the folder that it leads to is replaced
     found = path.exists()
     aside = _aside(path) if found and not _is_empty(path) else None
     try:
@@ -198,7 +199,7 @@ def new_run_folder(
 
 def forget_replaced(path: Path) -> None:
     """Delete the run that the one at ``path`` replaces, which a killed process may have left aside."""
-    shutil.rmtree(_aside(path), ignore_errors=True)
+    shutil.rmtree(_aside(path.resolve()), ignore_errors=True)
 
 
 def _aside(path: Path) -> Path:

@@ -150,22 +150,35 @@ def test_one_is_killed_the_other_says_so_and_one_alone_goes_on(tmp_path, teacher
     assert len(other) == 30 and other[-1]["loss"] == pytest.approx(one[-1]["loss"], rel=1e-3)
 
 
-def test_as_srun_starts_them(tmp_path, teacher, table):
-    slurm = {"JOB_NAME": "dlkd", "JOB_ID": "12345", "NTASKS": 2, "NTASKS_PER_NODE": 2, "STEP_NUM_TASKS": 2}
-    slurm |= {"NNODES": 1, "NODELIST": "localhost", "NODEID": 0}
-    command = [sys.executable, "-m", "dlkd", *map(str, arguments(tmp_path / "run", teacher, "--epochs", 1))]
-    tasks = []
-    for rank in range(2):
+def as_srun(*tasks):
+    """Status and words of tasks, each with its own arguments, in an environment like that of srun."""
+    slurm = {"JOB_NAME": "interactive", "JOB_ID": "12345", "NNODES": 1, "NODELIST": "localhost", "NODEID": 0}
+    slurm |= {"NTASKS": len(tasks), "NTASKS_PER_NODE": len(tasks), "STEP_NUM_TASKS": len(tasks)}
+    started_ = []
+    for rank, task in enumerate(tasks):
         names = {f"SLURM_{k}": str(v) for k, v in (slurm | {"PROCID": rank, "LOCALID": rank}).items()}
-        tasks.append(
-            subprocess.Popen(
-                command, env=environment(**names), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
-    first, second = (task.communicate(timeout=240)[0] for task in tasks)
-    assert [task.returncode for task in tasks] == [0, 0], (first, second)
+        command = [sys.executable, "-m", "dlkd", *map(str, task)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started_.append(subprocess.Popen(command, env=environment(**names), **pipes))
+    said = [task.communicate(timeout=240)[0] for task in started_]
+    return list(zip((task.returncode for task in started_), said, strict=True))
+
+
+def test_as_srun_starts_them(tmp_path, teacher, table):
+    run_ = arguments(tmp_path / "run", teacher, "--epochs", 1)
+    (one, first), (other, second) = as_srun(run_, run_)
+    assert (one, other) == (0, 0), (first, second)
     assert "test images, calibration error" in first and second == ""
     assert table(tmp_path / "run" / "metrics.csv")[-1]["samples"] == 256
+
+
+def test_one_that_cannot_start_ends_the_other_in_one_line(tmp_path, teacher):
+    run_ = arguments(tmp_path / "run", teacher)
+    (one, first), (other, second) = as_srun(run_, (*run_, "--student.weights", tmp_path / "none.pth"))
+    assert (one, other) == (2, 2), (first, second)
+    assert "none.pth" in second and second.count("dlkd: error: ") == 1
+    assert "dlkd: error: another of the 2 processes" in first and "Traceback" not in first + second
+    assert not (tmp_path / "run").exists()
 
 
 def test_told_to_stop_they_stop_after_the_same_step(tmp_path, teacher):
@@ -185,9 +198,9 @@ def test_told_to_stop_they_stop_after_the_same_step(tmp_path, teacher):
 def test_launchers_are_known_by_what_they_leave_in_the_environment():
     assert Launch.found({}) == Launch() == Launch(1, 0, 1)
     torchrun = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "8", "RANK": "5", "LOCAL_WORLD_SIZE": "4"}
-    assert Launch.found(torchrun) == Launch(8, 5, 2)
+    assert Launch.found(torchrun) == Launch(8, 5, 2, "torchrun")
     srun = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "3", "SLURM_NNODES": "2"}
-    assert Launch.found(srun) == Launch(16, 3, 2)
+    assert Launch.found(srun) == Launch(16, 3, 2, "srun")
     shell = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "16", "SLURM_PROCID": "0", "SLURM_NNODES": "2"}
     assert Launch.found(shell) == Launch()
     with pytest.raises(UserError, match=r"expected the variables of torchrun or srun .* 'RANK'"):

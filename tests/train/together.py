@@ -17,6 +17,8 @@ CASES = {
     "two views": ("--method", "mlkd",),
     "learned": ("--method", "ctkd", "--loss.per_instance", "true"),
     "memory": ("--method", "kd", "--label.term", "elr"),
+    "relations": ("--method", "rkd", "--feature.student_layers", 2),
+    "maps": ("--method", "kd+fitnet", "--feature.student_layers", 2, "--feature.teacher_layers", "layer1"),
     "unlabelled": ("--method", "r2kd", "--data.labelled", 0.5),
 }  # fmt: skip
 """Everything of a method that several processes might get wrong, each at least once."""

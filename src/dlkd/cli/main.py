@@ -1,4 +1,4 @@
-"""``dlkd``: quickstart, train, distill, evaluate, difficulty, methods."""
+"""``dlkd`` and its commands."""
 
 from __future__ import annotations
 

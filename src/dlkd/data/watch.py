@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import re
 from typing import Any
 
 _board: Any = None
@@ -30,7 +31,7 @@ class Watch:
     def positions(self, message: str = "") -> list[int]:
         """Those that workers are at; of the workers whose process numbers a message names, if it names any."""
         found = {self._board[k]: self._board[k + 1] - 1 for k in range(0, len(self._board), 2)}
-        named = {pid for pid in found if pid and str(pid) in message}
+        named = found.keys() & set(map(int, re.findall(r"\d+", message.partition("pid")[2])))
         return [position for pid, position in found.items() if position >= 0 and (not named or pid in named)]
 
 

@@ -59,8 +59,8 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
             if first:
                 print(f"{folder} is finished; see {folder / RESULTS}")
             return _read_json(folder / RESULTS)
+        session = make_session(options, quiet=quiet)  # the processes meet, before one of them may have to give up
         with busy_folder(folder) if first else contextlib.nullcontext():
-            session = make_session(options, quiet=quiet)
             if first:
                 clean_temporaries(folder)
             card = _check_unchanged(session, command)
@@ -73,8 +73,7 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     # A run that broke before its first checkpoint left nothing but the batch that broke it.
     broke = (folder / BAD_BATCH).exists() and not (folder / CURRENT).exists()
     overwrite = options.overwrite or broke
-    if first:
-        check_run_folder(folder, overwrite=overwrite)
+    check_run_folder(folder, overwrite=overwrite)  # before the processes meet, and the first makes the folder
     check_outside(folder, _inputs(options))
     session = make_session(options, quiet=quiet)
     found = _look(session)

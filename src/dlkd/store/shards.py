@@ -160,8 +160,8 @@ class Shards:
         return locked(self.folder, name, wait=wait)
 
     def _shrink(self) -> None:
-        def held() -> int:
+        def mapped() -> int:
             return sum(t.nbytes for tensors in self._open.values() for t in tensors.values())
 
-        while len(self._open) > 1 and held() > self.budget:
+        while len(self._open) > 1 and mapped() > self.budget:
             del self._open[next(iter(self._open))]

@@ -80,7 +80,9 @@ class StoredLessons:
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / MANIFEST).exists():
                 # Shards without a manifest have lost it; whether they are of this store stands in each.
-                if any(not TEMPORARY.fullmatch(p.name) and not is_ours(p.name) for p in self.path.iterdir()):
+                others = [p for p in self.path.iterdir() if not TEMPORARY.fullmatch(p.name) and not is_ours(p.name)]
+                # Another process may have just written the manifest.
+                if any(p.name != MANIFEST for p in others):
                     raise UserError(f"expected a store or an empty folder at {self.path}, but found other files")
                 with locked(self.path, "manifest", wait=True):
                     if not (self.path / MANIFEST).exists():

@@ -140,6 +140,8 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
     parts = _parts(session, signals)
     if session.options.engine.check_finite and not bool(parts.total.isfinite()):
         _check_logits(session, logits, batch, step, "student", signals)
+        if session.group.size > 1:  # it is another's batch that is kept, or the sum of all that is too large
+            raise UserError(f"expected a finite loss, but got {parts.total.item()} at step {step}; lower --optim.lr")
         file = keep_batch(session, batch, step, signals)
         raise UserError(
             f"expected a finite loss, but got {parts.total.item()} at step {step}; lower --optim.lr. The batch is kept "

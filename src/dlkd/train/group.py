@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -29,11 +29,13 @@ class Launch:
         world: processes in all.
         rank: this one, counted from 0.
         nodes: machines.
+        by: who started them.
     """
 
     world: int = 1
     rank: int = 0
     nodes: int = 1
+    by: Literal["", "torchrun", "srun"] = ""
 
     @classmethod
     def found(cls, environment: Mapping[str, str] | None = None) -> Launch:
@@ -46,10 +48,11 @@ class Launch:
         try:
             if "TORCHELASTIC_RUN_ID" in env:
                 world = int(env["WORLD_SIZE"])
-                return cls(world, int(env["RANK"]), world // int(env["LOCAL_WORLD_SIZE"]))
+                return cls(world, int(env["RANK"]), world // int(env["LOCAL_WORLD_SIZE"]), "torchrun")
             # A shell of SLURM's has these variables, too, but no step of srun with several tasks.
             if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-                return cls(int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_PROCID"]), int(env["SLURM_NNODES"]))
+                world, rank, nodes = (int(env[f"SLURM_{n}"]) for n in ("STEP_NUM_TASKS", "PROCID", "NNODES"))
+                return cls(world, rank, nodes, "srun")
         except (KeyError, ValueError) as error:
             raise UserError(
                 f"expected the variables of torchrun or srun in the environment, but {first_line(error)} is missing or "
@@ -67,6 +70,9 @@ class Group:
 
     def __init__(self, fabric: Fabric) -> None:
         self.size, self.rank, self.device = fabric.world_size, fabric.global_rank, fabric.device
+        launch = Launch.found()
+        self.here = launch.world // launch.nodes
+        """Of them, on this machine."""
 
     @property
     def first(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,9 @@ class Session:
         on_device = self.fabric.device.type != "cpu"
         files = isinstance(self.data.train.pixels, FilePixels)
         if files or (on_device and self.steps.one_by_one):
-            return max(1, torch.get_num_threads() - 1)
+            # Launchers give each process one thread, whatever its share of the processors is.
+            cores = torch.get_num_threads() if self.group.size == 1 else (os.cpu_count() or 1) // self.group.here
+            return max(1, cores - 1)
         return 0
 
     @property

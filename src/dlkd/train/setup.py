@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -58,6 +60,11 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         torch.set_num_threads(options.engine.threads)
     fabric = make_fabric(options)
     group = Group(fabric)
+    if group.size > 1 and isinstance(options, DistillOptions) and options.probe.norm == "batch":
+        raise UserError(
+            f"expected --probe.norm eval or recalibrated with {group.size} processes: by statistics of the batch a "
+            "distance depends on how many images a process has"
+        )
     distill = options if isinstance(options, DistillOptions) else DistillOptions(method="ce")
     settings = resolve_loss(distill.method, distill.loss)
     data = load_data(options.data)
@@ -90,7 +97,8 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
         module = module.to(memory_format=torch.channels_last)
     wrapped: Any = torch.compile(module) if options.engine.compile else module
     fused = options.engine.uses_fused(fabric.device)
-    student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters(), fused))
+    with group.in_one_line():
+        student, optimizer = fabric.setup(wrapped, make_optimizer(module, options.optim, method.parameters(), fused))
     session = Session(
         options=options,
         fabric=fabric,
@@ -187,7 +195,15 @@ def make_fabric(options: RunOptions) -> Fabric:
     # Of convolutions from one channel, whose strides mean nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     try:
-        fabric = Fabric(accelerator=kind, devices=here, num_nodes=launch.nodes, strategy="ddp", precision=precision)
+        fabric = Fabric(
+            accelerator=kind,
+            devices=here,
+            num_nodes=launch.nodes,
+            strategy="ddp",
+            precision=precision,
+            # Told, not found: of tasks in an interactive shell of SLURM's, Lightning would start processes of its own.
+            plugins=[SLURMEnvironment() if launch.by == "srun" else TorchElasticEnvironment()],
+        )
         fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise UserError(
