@@ -1,5 +1,9 @@
 """The one exception that means "the user can mend this": shown as one line, exit code 2."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """Bad input. The message says what was expected, what was found and what to do."""
@@ -9,6 +13,12 @@ def printable(text: str) -> str:
     """``text`` without what moves a terminal: a stranger's names may hold line breaks and escape codes."""
     # Bytes of a file name that are no UTF-8 stay as they are; the terminal's encoder spells them out.
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else "?" for c in text)
+
+
+def first_few(names: Sequence[str], shown: int = 3) -> str:
+    """The first few of perhaps many names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def first_line(error: BaseException) -> str:

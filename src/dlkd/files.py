@@ -81,10 +81,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def clean_temporaries(folder: Path) -> None:
-    """Remove the unfinished files that a killed writer left in ``folder``; call while nobody writes there."""
-    for path in folder.iterdir():
-        if TEMPORARY.fullmatch(path.name) and path.is_file():
+def clean_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove the unfinished files that killed writers of ``name`` and of ``name.*`` left in ``folder``.
+
+    Call while nobody else may write them.
+    """
+    for path in folder.glob(f".{name}.*.tmp"):
+        if TEMPORARY.fullmatch(path.name) and not path.is_dir():
             path.unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,3 +34,24 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise ValueError(f"it is larger than {limit >> 20} MB")
     return content
+
+
+def unpacked_bytes(path: Path) -> int:
+    """What a zip archive says it unpacks to; 0 for any other file."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def check_fits_in_memory(path: Path) -> None:
+    """Refuse a zip archive that would not fit into the memory of this machine once it is unpacked.
+
+    Raises:
+        ValueError: it would not.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (unpacked := unpacked_bytes(path)) > memory // 2:
+        raise ValueError(f"it would unpack to {unpacked / 1e9:.1f} GB, more than half of the memory of this machine")

@@ -15,7 +15,6 @@ import yaml
 from rich.console import Console
 
 from dlkd.data import DataSet
-from dlkd.data.sources.arrays import check_unpacked
 from dlkd.errors import UserError
 from dlkd.files import (
     MARKER,
@@ -30,7 +29,8 @@ from dlkd.files import (
 from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
-from dlkd.store.shards import SETTINGS, clear_unfinished, locked
+from dlkd.regular import check_fits_in_memory
+from dlkd.store.shards import SETTINGS, locked
 from dlkd.train.checkpoint import CURRENT
 from dlkd.train.fit import fit
 from dlkd.train.group import Launch
@@ -118,7 +118,7 @@ def save_store_settings(session: Session, options: DistillOptions) -> None:
     form = replace(options.storage, **asdict(manifest.storage), probe_logits=manifest.probe_logits)
     assert options.store is not None
     with locked(options.store, "settings", wait=True):
-        clear_unfinished(options.store, SETTINGS)
+        clean_temporaries(options.store, SETTINGS)
         write_atomic(options.store / SETTINGS, config_text(replace(options, storage=form)))
 
 
@@ -199,7 +199,7 @@ def _check_labels(session: Session) -> None:
     """A resumed run must have the labels that are kept beside it, held-out ones too; lost ones are written anew."""
     file, now = session.folder / LABELS, _labels(session.data)
     try:
-        check_unpacked(file)
+        check_fits_in_memory(file)
         with np.load(file, allow_pickle=False) as kept:
             before = {name: kept[name] for name in kept.files}
     except Exception:  # numpy, zipfile and zlib each have errors of their own

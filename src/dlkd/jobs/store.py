@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dlkd.data.pixels import file_size
-from dlkd.errors import UserError, printable
-from dlkd.files import TEMPORARY
+from dlkd.errors import UserError, first_few, printable
+from dlkd.files import clean_temporaries
 from dlkd.jobs.run import save_store_settings
 from dlkd.store import MANIFEST, Damage, Manifest, Shard, Shards, StoredLessons, build, damages, minutes, plan
 from dlkd.store.shards import ELSEWHERE, STRONG
@@ -60,9 +60,7 @@ def repair_store(options: DistillOptions) -> None:
     for part in (folder, folder / STRONG):
         if not part.is_dir():
             continue
-        for file in part.iterdir():
-            if TEMPORARY.fullmatch(file.name):
-                file.unlink(missing_ok=True)
+        clean_temporaries(part)
         try:
             Manifest.read(part)
         except UserError as error:
@@ -110,22 +108,17 @@ def verify_store(options: StoreFolder) -> None:
         there = shards.names()
         lost += [shard.name for shard in manifest.expected(manifest.views or 0) if shard.name not in there]
     if bad:
-        named = _first([f"{damage.file.name} ({damage.reason})" for damage in bad])
+        named = first_few([f"{damage.file.name} ({damage.reason})" for damage in bad])
         raise UserError(
             f"{len(bad)} of {found} shards of {options.store} are damaged: {named}; "
             f"dlkd store repair --store {options.store}"
         )
     if lost:
         raise UserError(
-            f"{options.store} was to hold {found + len(lost)} shards, but {len(lost)} are missing: {_first(lost)}; "
+            f"{options.store} was to hold {found + len(lost)} shards, but {len(lost)} are missing: {first_few(lost)}; "
             f"dlkd store repair --store {options.store}, or the same dlkd store build again, makes them"
         )
     print(f"{options.store}: {found} shards, every byte as it was written")
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def store_info(options: StoreFolder) -> None:

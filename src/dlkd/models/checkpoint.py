@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from dlkd.errors import first_line, printable
+from dlkd.errors import first_few, first_line, printable
 from dlkd.models.layouts import foreign_layout
+from dlkd.regular import unpacked_bytes
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 """Keys under which public checkpoints keep the weights."""
@@ -67,7 +67,7 @@ def load_weights(
     }
     shapes = [f"{key} is {list(found)}, expected {list(wanted)}" for key, (found, wanted) in misfits.items()]
     problems = [
-        f"{label} {_some(items)}"
+        f"{label} {first_few([printable(item) for item in items])}"
         for label, items in (("missing:", missing), ("unexpected:", unexpected), ("shapes:", shapes))
         if items
     ]
@@ -136,11 +136,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _check_unpacked(path: Path) -> None:
     """Refuse an archive that unpacks to far more than its size: torch keeps weights as they are, and does not pack."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
-        if unpacked > 2 * size:
-            raise ValueError(f"its {size} bytes would unpack to {unpacked}")
+    size = path.stat().st_size
+    if (unpacked := unpacked_bytes(path)) > 2 * size:
+        raise ValueError(f"its {size} bytes would unpack to {unpacked}")
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -158,8 +156,3 @@ def _other_classes(misfits: Mapping[str, tuple[torch.Size, torch.Size]], num_cla
         for found, wanted in misfits.values()
     }
     return counts.pop() if len(counts) == 1 else None
-
-
-def _some(items: list[str], limit: int = 3) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(printable(item) for item in items[:limit]) + more

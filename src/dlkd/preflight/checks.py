@@ -250,7 +250,7 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
 
 @contextlib.contextmanager
 def _step_in_one_line() -> Iterator[None]:
-    """What a student's training step raises, as batch norm does for a batch of one, or a device out of memory."""
+    """What a student's training step raises, as batch norm does for a batch of one."""
     try:
         yield
     except (RuntimeError, ValueError, AssertionError) as error:

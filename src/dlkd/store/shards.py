@@ -14,7 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from dlkd.errors import UserError, first_line
-from dlkd.files import TEMPORARY, held, write_atomic
+from dlkd.files import clean_temporaries, held, write_atomic
 from dlkd.regular import open_regular
 
 LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
@@ -30,13 +30,6 @@ _ABOUT = "shard"
 def is_ours(name: str) -> bool:
     """May a file of this name lie in a store whose manifest is lost?"""
     return name in (LOCKS, SETTINGS, STRONG) or _NAME.fullmatch(name) is not None
-
-
-def clear_unfinished(folder: Path, name: str) -> None:
-    """Remove what killed writers have left of ``name`` and of ``name.*``; call while nobody else may write it."""
-    for file in folder.glob(f".{name}.*.tmp"):
-        if TEMPORARY.fullmatch(file.name):
-            file.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -129,7 +122,7 @@ class Shards:
             {k: v.contiguous() for k, v in tensors.items()}, {_ABOUT: f"{self.key}/{name}"}
         )
         file = self.folder / f"{name}.{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
-        clear_unfinished(self.folder, name)
+        clean_temporaries(self.folder, name)
         write_atomic(file, content)
         self._sound.add(file)
 

@@ -21,10 +21,10 @@ from dlkd.data import Batch, Samples, ViewFamily
 from dlkd.data.samples import Indices
 from dlkd.difficulty import DifficultyScore
 from dlkd.errors import UserError
-from dlkd.files import TEMPORARY
+from dlkd.files import TEMPORARY, clean_temporaries
 from dlkd.store.lesson import Lesson, LiveLessons
 from dlkd.store.manifest import MANIFEST, Manifest, Shard
-from dlkd.store.shards import Shards, clear_unfinished, is_ours, locked
+from dlkd.store.shards import Shards, is_ours, locked
 from dlkd.store.storage import Storage
 
 SHARD_BYTES = 1 << 26
@@ -86,7 +86,7 @@ class StoredLessons:
                     raise UserError(f"expected a store or an empty folder at {self.path}, but found other files")
                 with locked(self.path, "manifest", wait=True):
                     if not (self.path / MANIFEST).exists():
-                        clear_unfinished(self.path, MANIFEST)
+                        clean_temporaries(self.path, MANIFEST)
                         wanted.write(self.path)
         except OSError as error:
             raise UserError(f"could not open the store {self.path}: {error.strerror}; give another --store") from error
@@ -103,7 +103,7 @@ class StoredLessons:
             with locked(self.path, "manifest", wait=True):
                 # Another process may have let it grow meanwhile.
                 found = Manifest.read(self.path).grown(wanted.views)
-                clear_unfinished(self.path, MANIFEST)
+                clean_temporaries(self.path, MANIFEST)
                 found.write(self.path)
         return found
 
@@ -163,7 +163,7 @@ class StoredLessons:
         return self.family.order(shard.view)[start : start + self.manifest.rows]
 
     def missing(self, views: int) -> list[Shard]:
-        """Those of them that are not there."""
+        """The shards of the first ``views`` view numbers that are not there."""
         there = self.shards.names()
         return [shard for shard in self.manifest.expected(views) if shard.name not in there]
 

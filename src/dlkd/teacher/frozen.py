@@ -140,4 +140,4 @@ def _plain(logits: object, batch: int) -> Tensor:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         hint = "; wrap it, dlkd.integrations.LogitsOf(teacher)" if hasattr(logits, "logits") else ""
         raise ValueError(f"expected the teacher to return logits [{batch}, classes], but got {found}{hint}")
-    return logits.clone() if logits.dtype == torch.float64 else logits.to(torch.float32, copy=True)
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -270,9 +270,9 @@ def calibrate(session: Session, stop: StopRequest | None = None) -> bool:
         order = family.order(view)
         chosen = order[:n] if n < order.size else np.arange(order.size)
         found = []
-        for part in group.share(range(0, len(chosen), together)):
-            for batch in family.batches(chosen[part : part + together], view, together):
-                found.append(_difficulty_of(session, batch.to(session.fabric.device)))
+        for part in group.share(np.split(chosen, range(together, len(chosen), together))):
+            batch = family.batch(part, np.full_like(part, view))
+            found.append(_difficulty_of(session, batch.to(session.fabric.device)))
             if stop and group.size == 1:  # of several, nobody must leave the others alone
                 return False
         rows.append(torch.cat(group.collect(found)))

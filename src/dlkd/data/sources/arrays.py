@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import os
 import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor
 from dlkd.data.samples import Samples
 from dlkd.data.sources.source import Source, in_memory
 from dlkd.errors import UserError, first_line
+from dlkd.regular import check_fits_in_memory
 
 
 def digits() -> Source:
@@ -84,24 +83,9 @@ def npz(path: Path) -> Source:
     return Source(train, test[0] if test else None)
 
 
-def check_unpacked(path: Path) -> None:
-    """Refuse a zip archive that would not fit into the memory of this machine once it is unpacked.
-
-    Raises:
-        ValueError: it would not.
-    """
-    if not zipfile.is_zipfile(path) or not hasattr(os, "sysconf"):
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > memory // 2:
-        raise ValueError(f"it would unpack to {unpacked / 1e9:.1f} GB, more than half of the memory of this machine")
-
-
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        check_unpacked(path)
+        check_fits_in_memory(path)
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("it holds one array without a name")
