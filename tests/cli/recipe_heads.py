@@ -2,7 +2,7 @@
 
 import shlex
 
-from dlkd.cli.recipes import resolve_config
+from dlkd.pages.recipes import resolve_config
 
 
 def commands(name):

@@ -12,8 +12,8 @@ import yaml
 from recipe_heads import commands
 from safetensors.torch import save_file
 
-from dlkd.cli.recipes import recipe_names
 from dlkd.models import InputFormat, build_model, load_model, save_student
+from dlkd.pages.recipes import recipe_names
 
 sys.path.append(str(Path(__file__).parents[1] / "data"))
 from layouts import LAYOUTS, cifar

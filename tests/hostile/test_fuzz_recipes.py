@@ -11,9 +11,9 @@ from jsonargparse import get_loader
 from mutations import JSON, changed, fuzz, in_time, mutated
 
 from dlkd.cli.named_code import check_named_code
-from dlkd.cli.recipes import recipe_names, resolve_config
 from dlkd.errors import UserError
-from dlkd.plain_yaml import read_plain
+from dlkd.pages.plain_yaml import read_plain
+from dlkd.pages.recipes import recipe_names, resolve_config
 from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions
 
 PIECES = [

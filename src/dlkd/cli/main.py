@@ -10,20 +10,21 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
     ArgumentParser,
-    Namespace,
 )
 
 import dlkd
-from dlkd.cli.explain import explain
 from dlkd.cli.named_code import check_named_code
-from dlkd.cli.recipes import with_config_files
 from dlkd.errors import UserError, printable
-from dlkd.plain_yaml import plain_values
+from dlkd.pages.explain import explain
+from dlkd.pages.merge import merged, nested, taken_out
+from dlkd.pages.plain_yaml import plain_values
+from dlkd.pages.recipes import with_config_files
+from dlkd.pages.typed import instantiate
 
 
 class Command(NamedTuple):
@@ -44,6 +45,10 @@ RUN_FLAGS = {
 }
 
 
+TEST = {
+    "final": "read the test images for every finished cell, and note it in the ledger",
+    "collect": "run nothing, but write the tables of what is there",
+}
 REPLACE = {"overwrite": "replace what is there"}
 TRAIN, DISTILL = "dlkd.train.options:TrainOptions", "dlkd.train.options:DistillOptions"
 EVALUATE, DIFFICULTY = "dlkd.jobs.evaluate:EvaluateOptions", "dlkd.jobs.difficulty:DifficultyOptions"
@@ -62,6 +67,12 @@ COMMANDS = {
     "store verify": Command("look at every byte of a store", STORE, "dlkd.jobs.store:verify_store", {}),
     "store repair": Command("make again what is damaged", DISTILL, "dlkd.jobs.store:repair_store", {}),
     "store info": Command("say what a store holds", STORE, "dlkd.jobs.store:store_info", {}),
+    "compare": Command(
+        "compare methods over seeds and conditions",
+        "dlkd.compare.study:CompareOptions",
+        "dlkd.compare.job:compare",
+        TEST,
+    ),
     "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }
 
@@ -132,7 +143,8 @@ def _run(arguments: list[str]) -> None:
         to, last = (groups[first], second) if second else (subcommands, first)
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        files_read = with_config_files(_with_own_settings(arguments, wanted), _groups(wanted))
+        rest, given = taken_out(arguments, _open_groups(wanted))
+        files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
         with plain_values():
             parsed = parser.parse_args(files_read)
     except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
@@ -140,7 +152,12 @@ def _run(arguments: list[str]) -> None:
             explain(str(error), resolve_name(COMMANDS[wanted].options) if wanted in COMMANDS else None)
         ) from error
     command = COMMANDS[wanted]
-    options = _instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
+    options = instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
+    for name, values in given.items():
+        page = getattr(options, name)
+        # Methods may be listed by name; a value of one of them then makes a page of the list.
+        page = dict.fromkeys(page) if isinstance(page, list) else page
+        options = dataclasses.replace(options, **{name: merged(nested(page), values)})
     check_named_code(options, arguments)
     resolve_name(command.run)(options)
 
@@ -153,6 +170,14 @@ def _groups(wanted: str) -> set[str]:
     return {name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
 
 
+def _open_groups(wanted: str) -> set[str]:
+    """Options of a command that hold pages of options, whose names are the user's."""
+    if wanted not in COMMANDS:
+        return set()
+    hints = get_type_hints(resolve_name(COMMANDS[wanted].options))
+    return {name for name, hint in hints.items() if any(get_origin(h) is dict for h in (hint, *get_args(hint)))}
+
+
 def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:
     parser = ArgumentParser(prog=f"dlkd {name}", allow_abbrev=False, exit_on_error=False, description=command.help)
     if filled:
@@ -161,22 +186,6 @@ def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:
         for flag, text in command.flags.items():
             parser.add_argument(f"--{flag}", action="store_true", help=text)
     return parser
-
-
-def _instantiate(kind: type, values: Namespace, prefix: str = "") -> Any:
-    """A dataclass of options out of parsed values, nested ones included."""
-    arguments = {}
-    for field in dataclasses.fields(kind):
-        value = values[field.name]
-        nested = field.default_factory if field.default_factory is not dataclasses.MISSING else None
-        default = nested() if nested is not None else None
-        if dataclasses.is_dataclass(default):
-            name = f"{prefix}{field.name}"
-            if not isinstance(value, Namespace):
-                raise UserError(f"expected {name} to be a group of options, but got {value!r}")
-            value = _instantiate(type(default), value, f"{name}.")
-        arguments[field.name] = value
-    return kind(**arguments)
 
 
 def _wanted(arguments: Sequence[str]) -> str:

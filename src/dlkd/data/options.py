@@ -38,6 +38,8 @@ class DataOptions:
         verify: decode every image before the run, so that a damaged one is told at once.
         per_class: use only the first so many training images of each class.
         held_out: share of the training images kept apart, with their labels as given, for every choice.
+        train_per_class: learn from only the first so many of each class of what is left. Held-out images and wrong
+            labels stay those of the whole set, and with them those of a teacher of the whole set.
         test_share: share set aside as test images where the data set names none.
         noise: share of wrong labels among the training images, held-out ones included; never among test images.
         noise_kind: symmetric (exactly this share of each class, to any other), pair (to the next class), superclass
@@ -64,6 +66,7 @@ class DataOptions:
     verify: bool = False
     per_class: int | None = None
     held_out: float = 0.1
+    train_per_class: int | None = None
     test_share: float = 0.2
     noise: float = 0.0
     noise_kind: NoiseKind = "symmetric"
@@ -93,7 +96,13 @@ class DataOptions:
                 raise UserError(f"expected --data.name table or hf:… with --data.{name}, but got {self.name}")
         if self.seed < 0:
             raise UserError(f"expected --data.seed to be at least 0, but got {self.seed}")
-        for name, least in (("per_class", 1), ("image_size", 8), ("workers", 0), ("timeout", 0)):
+        for name, least in (
+            ("per_class", 1),
+            ("train_per_class", 1),
+            ("image_size", 8),
+            ("workers", 0),
+            ("timeout", 0),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"expected --data.{name} to be at least {least}, but got {value}")
@@ -121,6 +130,8 @@ class DataSet(NamedTuple):
     """``[M]``: the labels of all training images as the data set has them, by the number of the sample."""
     noise: NoiseReport | None = None
     """How labels became wrong, if they did."""
+    whole: Samples | None = None
+    """Those that a teacher may have been trained on, where ``train`` is only some of each class of them."""
 
     def clean_of(self, samples: Samples) -> Tensor:
         """The labels ``[N]`` that the data set itself has for some of its training images; −1 for others."""
@@ -167,7 +178,7 @@ def load_data(options: DataOptions) -> DataSet:
     if not len(test):
         raise UserError("expected at least one test image; give a larger --data.test_share or more images")
     if options.per_class is not None:
-        train = train.take(_first_of_each_class(train, options.per_class))
+        train = train.take(_first_of_each_class(train.labels, options.per_class))
     if (duplicates := duplicate_remark(train, test)) is not None:
         remarks.append(duplicates)
     if options.verify:
@@ -187,6 +198,11 @@ def load_data(options: DataOptions) -> DataSet:
     if not len(train):
         raise UserError("expected at least one training image; give smaller shares, or more images")
     _check_classes(source.train, clean)
+    whole = None
+    if options.train_per_class is not None:
+        whole, few = train, _first_of_each_class(clean, options.train_per_class)
+        train, clean = train.take(few), clean[torch.from_numpy(few)]
+        remarks.append(f"{len(train)} of {len(whole)} training images are learnt from")
     if options.labelled < 1:
         train = train.with_hidden_labels(_hidden(clean, options.labelled, options.seed))
         remarks.append(f"{train.unlabelled} of {len(train)} training images had their labels hidden")
@@ -195,7 +211,7 @@ def load_data(options: DataOptions) -> DataSet:
         files = unlabelled_files(options.unlabelled, roots)
         train = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
         remarks.append(f"{len(files)} images without labels were added from {options.unlabelled}")
-    return DataSet(options.name, train, held_out, test, tuple(remarks), source.train.labels, noise)
+    return DataSet(options.name, train, held_out, test, tuple(remarks), source.train.labels, noise, whole)
 
 
 def _check_classes(source: Samples, kept: Tensor) -> None:
@@ -210,10 +226,9 @@ def _check_classes(source: Samples, kept: Tensor) -> None:
         )
 
 
-def _first_of_each_class(samples: Samples, count: int) -> Indices:
-    labels = samples.labels.numpy()
-    chosen = [np.flatnonzero(labels == c)[:count] for c in range(len(samples.class_names))]
-    return np.sort(np.concatenate(chosen))
+def _first_of_each_class(labels: Tensor, count: int) -> Indices:
+    y = labels.numpy()
+    return np.sort(np.concatenate([np.flatnonzero(y == c)[:count] for c in np.unique(y)]))
 
 
 def _hidden(labels: Tensor, share: float, seed: int) -> Indices:

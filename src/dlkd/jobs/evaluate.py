@@ -18,9 +18,9 @@ from dlkd.evaluate.corruptions import check_corruptions
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
 from dlkd.jobs.teacher_answers import TeacherAnswers, teacher_answers
-from dlkd.jobs.typed import typed
 from dlkd.models import load_model
-from dlkd.plain_yaml import read_plain
+from dlkd.pages.plain_yaml import read_plain
+from dlkd.pages.typed import typed
 from dlkd.train.options import ProbeOptions, RunOptions, TeacherOptions
 from dlkd.train.setup import make_fabric
 from dlkd.train.teach import Teaching

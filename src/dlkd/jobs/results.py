@@ -1,12 +1,14 @@
-"""The end of a run: the student on the test images, read now and never before."""
+"""The end of a run: the student on the test images, read now and never before, or on the held-out ones alone."""
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from dlkd.data import FilePixels
+from dlkd.data import DataSet, FilePixels, Samples
 from dlkd.evaluate import (
     agreement,
     by_level,
@@ -24,9 +26,12 @@ from dlkd.models import save_student
 from dlkd.report import run_page
 from dlkd.train.session import Session
 
+PREDICTIONS = "predictions.npz"
+Split = Literal["held_out", "test"]
+
 
 def finish(session: Session, command: str) -> dict[str, Any]:
-    """Write ``student.safetensors``, ``results.json`` and ``report.html``; returns the results."""
+    """Write ``student.safetensors``, ``predictions.npz``, ``results.json`` and ``report.html``; returns the results."""
     data, student = session.data, session.evaluated()
     pixels = data.train.pixels
     results: dict[str, Any] = {
@@ -38,22 +43,31 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         "epochs": session.options.epochs,
         "weights": "moving average" if session.average is not None else "last epoch",
         "training": session.history[-1],
+        "seconds": _seconds(session),
         "noise": None if data.noise is None else data.noise.to_dict(),
         "remarks": session.remarks,
         **machine(),
     }
-    if data.held_out is not None:
-        logits, labels = logits_of(student, data.held_out, session.input_format, session.size)
-        results["held_out"] = figures(logits, labels)
-    logits, labels = logits_of(student, data.test, session.input_format, session.size)
-    check_finite(logits, data.test.ids, "trained student")
-    results["test"] = figures(logits, labels)
+    answers: dict[str, Any] = {}
+    logits = labels = torch.empty(0)
+    parts: list[Split] = ["held_out"] if data.held_out is not None else []
+    for part in dict.fromkeys([*parts, session.options.score_on]):  # those of the report come last
+        samples = data.part(part)
+        logits, labels = logits_of(student, samples, session.input_format, session.size)
+        check_finite(logits, samples.ids, "trained student")
+        results[part] = figures(logits, labels)
+        if samples.wrong is not None and samples.wrong.any():
+            results[f"{part}_clean"] = figures(logits, data.clean_of(samples))
+        answers |= predictions(part, logits, samples, data)
     results["reliability"] = [r._asdict() for r in reliability(logits, labels)]
     if noisy := mislabelled(data):
         results["memorisation"] = memorised(student, noisy, session.input_format, session.size)
     difficulty: dict[str, Any] | None = None
     if session.lessons is not None and session.teaching is not None:
         difficulty = _against_teacher(session, logits, labels, results)
+    if difficulty is not None:
+        answers[f"{session.options.score_on}_distance"] = np.float32(difficulty["distance"])
+    _save_predictions(session, answers)
     save_student(
         session.folder,
         student.state_dict(),
@@ -66,7 +80,7 @@ def finish(session: Session, command: str) -> dict[str, Any]:
             "trained_on": trained_on(session),
             "class_names": list(data.train.class_names),
             "image_size": session.size if isinstance(pixels, FilePixels) else max(pixels.array.shape[-2:]),
-            "test_accuracy": results["test"]["accuracy"],
+            f"{session.options.score_on}_accuracy": results[session.options.score_on]["accuracy"],
         },
     )
     if session.options.engine.report:
@@ -83,9 +97,9 @@ def _against_teacher(
 ) -> dict[str, Any] | None:
     teaching, lessons = session.teaching, session.lessons
     assert teaching is not None and lessons is not None
-    lesson = lessons.plain(session.data.test, session.size)
+    lesson = lessons.plain(session.scored, session.size)
     results["teacher"] = {
-        "test": figures(lesson.logits, labels),
+        session.options.score_on: figures(lesson.logits, labels),
         "seen": teaching.seen,
         "labels": teaching.labels,
         "oracle": teaching.labels == "clean" and session.data.noise is not None,
@@ -95,7 +109,7 @@ def _against_teacher(
     results["kl_to_teacher"] = kl_to_teacher(logits, lesson.logits)
     if session.level is None or not session.level.calibrated:
         return None
-    distance = session.difficulty(lesson, labels, session.data.test.ids)
+    distance = session.difficulty(lesson, labels, session.scored.ids)
     level = session.level(distance.to(session.fabric.device)).cpu()
     results["by_level"] = by_level(logits, labels, level, lesson.logits)
     mapping = getattr(session.method.temperature, "mapping", None)
@@ -108,10 +122,32 @@ def _against_teacher(
     }
 
 
+def _seconds(session: Session) -> float:
+    """Of training, whatever was stopped and resumed; evaluation and start are not in it."""
+    images = session.steps.per_epoch * session.steps.batch_size
+    return float(sum(images / row["images_per_second"] for row in session.history if row.get("images_per_second")))
+
+
+def predictions(part: str, logits: torch.Tensor, samples: Samples, data: DataSet) -> dict[str, Any]:
+    """What the student says of each image, for whoever compares runs image by image."""
+    confidence, predicted = torch.softmax(logits.double(), dim=1).max(dim=1)
+    found = {"ids": samples.ids, "labels": samples.labels.numpy(), "predicted": predicted.numpy()}
+    if samples.wrong is not None:
+        found["clean"] = data.clean_of(samples).numpy()
+    return {f"{part}_{name}": value for name, value in (found | {"confidence": confidence.float().numpy()}).items()}
+
+
+def _save_predictions(session: Session, answers: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **answers)
+    write_atomic(session.folder / PREDICTIONS, buffer.getvalue())
+
+
 def _sentence(results: dict[str, Any], session: Session) -> str:
-    test = results["test"]
-    line = f"{session.title}: {test['accuracy']:.2f} % of {len(session.data.test)} test images, calibration error "
-    line += f"{test['ece']:.1f} %"
+    part = session.options.score_on
+    of, words = results[part], {"test": "test", "held_out": "held-out"}[part]
+    line = f"{session.title}: {of['accuracy']:.2f} % of {len(session.scored)} {words} images, calibration error "
+    line += f"{of['ece']:.1f} %"
     if "teacher" in results:
-        line += f"; teacher {results['teacher']['test']['accuracy']:.2f} %"
+        line += f"; teacher {results['teacher'][part]['accuracy']:.2f} %"
     return f"{line}. {session.folder / 'results.json'}"

@@ -172,7 +172,7 @@ def _fill(session: Session, options: DistillOptions) -> None:
             if stop:
                 raise Interrupted(f"stopped; the same command goes on with the store {stored.path}")
         first = stores(session)[0]
-        first.plain(session.data.test, session.size)
+        first.plain(session.scored, session.size)
     print(f"{options.store}: whole, {views} views of each image")
 
 

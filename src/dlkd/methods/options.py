@@ -27,6 +27,8 @@ class LossOptions:
             to the given label.
         distance_temperature: softmax temperature of the score, of dlkd and energy.
         level: how a difficulty becomes a level in [0, 1], of dlkd and energy.
+        shuffled: give each sample the temperature of another of its batch, of dlkd and energy: a control, which keeps
+            the temperatures and takes the difficulty away.
         scale: what undoes the temperature's effect on the gradient, of dlkd and energy.
         ce_weight: of the given labels.
         kd_weight: of the teacher.
@@ -67,6 +69,7 @@ class LossOptions:
     score: ScoreName | None = None
     distance_temperature: float | None = None
     level: LevelMode | None = None
+    shuffled: bool | None = None
     scale: Literal["per_sample", "mean", "none"] | None = None
     ce_weight: float | None = None
     kd_weight: float | None = None

@@ -141,8 +141,9 @@ def make_method(
         method = _compose(names, {**settings, "classes": classes}, term)
     except ValueError as error:
         raise UserError(f"{error} (--loss, method {name})") from error
-    # A mean over the batch looks at all of it, and a memory has to take in what every process sees.
-    alone = method.scale != "mean" and label.term != "elr"
+    # A mean over the batch looks at all of it, as does a permutation, and a memory has to take in what every process
+    # sees.
+    alone = method.scale != "mean" and label.term != "elr" and not settings.get("shuffled")
     method.per_sample = alone and all(find_method(n).per_sample for n in names)
     return method
 

@@ -165,11 +165,21 @@ class InstanceTemperature(LearnedTemperature):
 
 
 class TemperatureByDifficulty(nn.Module):
-    """The same temperature for teacher and student, from the level of the sample."""
+    """The same temperature for teacher and student, from the level of the sample.
 
-    def __init__(self, mapping: nn.Module, level: DifficultyLevel, score: DifficultyScore) -> None:
+    Args:
+        mapping: levels ``[B]`` → temperatures ``[B]``.
+        level: from a difficulty to its level.
+        score: what difficulty is.
+        shuffled: give each sample the temperature of another of its batch, by a permutation drawn from torch's default
+            generator: a control for what difficulty adds to temperatures that merely differ.
+    """
+
+    def __init__(
+        self, mapping: nn.Module, level: DifficultyLevel, score: DifficultyScore, *, shuffled: bool = False
+    ) -> None:
         super().__init__()
-        self.mapping, self.level, self.score = mapping, level, score
+        self.mapping, self.level, self.score, self.shuffled = mapping, level, score, shuffled
 
     def forward(self, signals: Signals) -> Temperatures:
         """``[B, 1]`` for both."""
@@ -177,6 +187,8 @@ class TemperatureByDifficulty(nn.Module):
             raise ValueError("expected a difficulty level for this method, but got none")
         # In the dtype of the loss before T is formed: T_easy = T_hard must be that float exactly.
         t: Tensor = self.mapping(signals.level.to(loss_dtype(signals.student_logits))).unsqueeze(1)
+        if self.shuffled:
+            t = t[torch.randperm(len(t)).to(t.device)]
         return Temperatures(t, t)
 
     def mean_square(self, temperatures: Temperatures) -> Tensor:

@@ -32,7 +32,7 @@ def png(figure: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def means(names: Sequence[str], values: Sequence[float], spreads: Sequence[float]) -> str:
+def means(names: Sequence[str], values: Sequence[float], spreads: Sequence[float], of: str = "test accuracy, %") -> str:
     """Means with their spread, from above to below. Points: bars would have to begin at zero."""
     figure, axes = plt.subplots(figsize=(NARROW, 1 + 0.42 * len(names)), layout="constrained")
     rows = np.arange(len(names))
@@ -42,7 +42,7 @@ def means(names: Sequence[str], values: Sequence[float], spreads: Sequence[float
     axes.set_yticks(rows, names, fontsize=9, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.7)
     axes.margins(x=0.1)
-    axes.set_xlabel("test accuracy, %")
+    axes.set_xlabel(of)
     axes.grid(axis="x", color="0.9")
     return png(figure)
 

@@ -11,7 +11,7 @@ from dlkd.report import pictures
 from dlkd.report.page import Page, Picture
 
 PARTS = {"train": "training", "held_out": "held out"}
-_CALIBRATION = "Test images. Above the diagonal the student is right more often than it is sure, below it less often."
+_CALIBRATION = " images. Above the diagonal the student is right more often than it is sure, below it less often."
 
 
 def run_page(
@@ -30,12 +30,16 @@ def run_page(
         by_level: rows of ``metrics_by_level.csv``.
         difficulty: distances of the test images, the reference quantiles and the temperature curve, if known.
     """
-    columns = {"student, test": results["test"]}
+    scored = "test" if "test" in results else "held_out"
+    words, whose = ("test", "Test") if scored == "test" else ("held out", "Held-out")
+    columns = {"student, test": results["test"]} if scored == "test" else {}
     if "held_out" in results:
         columns["student, held out (labels as given)"] = results["held_out"]
+    if "held_out_clean" in results:
+        columns["student, held out (true labels)"] = results["held_out_clean"]
     if "teacher" in results:
-        columns["teacher, test"] = results["teacher"]["test"]
-    rows = [[NAMES[k], *(f"{c[k]:.2f}" if k in c else "" for c in columns.values())] for k in results["test"]]
+        columns[f"teacher, {words}"] = results["teacher"][scored]
+    rows = [[NAMES[k], *(f"{c[k]:.2f}" if k in c else "" for c in columns.values())] for k in results[scored]]
     shown = [Picture("Training", pictures.curves(history))]
     if by_level:
         words = (
@@ -45,10 +49,10 @@ def run_page(
     if "by_level" in results:
         teacher = [{"decile": r["decile"], "accuracy": r["teacher_accuracy"]} for r in results["by_level"]]
         runs = {"student": results["by_level"], "teacher": teacher}
-        words = "Test images, in tenths of the training views' distances; tenths without images are left out."
+        words = f"{whose} images, in tenths of the training views' distances; tenths without images are left out."
         shown.append(Picture("Accuracy by difficulty", pictures.accuracy_by_level(runs), words))
     shown.append(
-        Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]}), _CALIBRATION)
+        Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]}), whose + _CALIBRATION)
     )
     if "memorisation" in results:
         bars = {f"{PARTS[part]}, {of['images']}": of for part, of in results["memorisation"].items()}
@@ -56,12 +60,12 @@ def run_page(
         shown.append(Picture("Memorised wrong labels", pictures.memorisation(bars), words))
     if difficulty is not None:
         drawn = pictures.difficulty(difficulty["distance"], difficulty["reference"], difficulty["temperature"])
-        words = "Left: the test images. Right: what a distance means, by its rank among the training views."
+        words = f"Left: the {whose.lower()} images. Right: what a distance means, by its rank among the training views."
         shown.append(Picture("Difficulty", drawn, words))
     return Page(
         title=title,
         lead=f"{_epochs(results['epochs'])}, seed {results['seed']}, {results['weights']}; "
-        "test images read once, at the end.",
+        + ("test images read once, at the end." if scored == "test" else "test images not read."),
         columns=["", *columns],
         rows=rows,
         sentences=[*_sentences(results), *results["remarks"]],
@@ -97,7 +101,11 @@ def _about_teacher(results: Mapping[str, Any]) -> list[str]:
         "none": "has seen none of the training images",
         "unknown": "may have seen the training images: nobody said",
     }[results["teacher"]["seen"]]
-    lines = [f"The teacher {seen}.", f"Student and teacher agree on {results['agreement']:.1f} % of the test images."]
+    whose = "test" if "test" in results else "held-out"
+    lines = [
+        f"The teacher {seen}.",
+        f"Student and teacher agree on {results['agreement']:.1f} % of the {whose} images.",
+    ]
     if results.get("noise"):
         known = {
             "clean": "was trained on the true labels: it is an oracle, and proves nothing about wrong labels",

@@ -118,7 +118,7 @@ def release_teacher(session: Session) -> None:
         return
     views = views_needed(session)
     # Figures of the teacher come from the store of the weak views.
-    if found[0].has(views, session.data.test, session.size) and not any(s.missing(views) for s in found[1:]):
+    if found[0].has(views, session.scored, session.size) and not any(s.missing(views) for s in found[1:]):
         for stored in found:
             stored.release()
         session.teaching.teacher.release()

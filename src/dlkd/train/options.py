@@ -281,6 +281,8 @@ class RunOptions:
         seed: of the initial weights, the order, the views and everything else that is random in training.
         device: auto, cpu, cuda, cuda:1, mps.
         epochs: passes over the training images.
+        score_on: the images that the figures at the end are of. Choices are made with held_out, which leaves the test
+            images unread.
         data: images and labels.
         views: augmentation.
         label: what is learnt from the given labels.
@@ -295,6 +297,7 @@ class RunOptions:
     seed: int = 0
     device: str = "auto"
     epochs: int = 15
+    score_on: Literal["test", "held_out"] = "test"
     data: DataOptions = field(default_factory=DataOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
     label: LabelOptions = field(default_factory=LabelOptions)

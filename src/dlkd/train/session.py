@@ -12,12 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from dlkd.data import (
-    DataSet,
-    FilePixels,
-    Steps,
-    ViewFamily,
-)
+from dlkd.data import DataSet, FilePixels, Samples, Steps, ViewFamily
 from dlkd.data.samples import Indices
 from dlkd.difficulty import DifficultyLevel, DifficultyScore
 from dlkd.features import LayerPairs
@@ -78,6 +73,11 @@ class Session:
     def family(self) -> ViewFamily:
         """The training views."""
         return self.steps.family
+
+    @property
+    def scored(self) -> Samples:
+        """The images that the figures at the end are of."""
+        return self.data.part(self.options.score_on)
 
     @property
     def title(self) -> str:

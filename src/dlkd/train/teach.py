@@ -138,8 +138,9 @@ def _known(options: TeacherOptions, members: Sequence[LoadedModel], data: DataSe
     """What the teachers have seen, and which labels; unknown where it is of one of them."""
     cards: list[Any] = [member.card.get("trained_on") for member in members]
     trained = [card if isinstance(card, dict) else {} for card in cards]
-    # A teacher of the labelled images was trained before others came to them.
-    parts = [data.train, data.train.labelled()] if data.train.unlabelled else [data.train]
+    # A teacher of the labelled images was trained before others came to them, that of the whole set on more of them.
+    parts = [data.train, *([data.train.labelled()] if data.train.unlabelled else [])]
+    parts += [] if data.whole is None else [data.whole]
     seen: str = options.seen
     if seen == "auto":
         images = {part.digest() for part in parts}

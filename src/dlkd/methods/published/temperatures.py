@@ -23,7 +23,7 @@ from dlkd.methods.temperatures import (
 
 def _by_difficulty(s: Settings, mapping: nn.Module) -> TemperatureByDifficulty:
     score = DifficultyScore(s["score"], s["distance_temperature"])
-    return TemperatureByDifficulty(mapping, DifficultyLevel(s["level"], score.bound), score)
+    return TemperatureByDifficulty(mapping, DifficultyLevel(s["level"], score.bound), score, shuffled=s["shuffled"])
 
 
 def _linear(s: Settings) -> TemperatureByDifficulty:
@@ -48,6 +48,7 @@ _DLKD = {
     "score": "distance",
     "distance_temperature": 1.0,
     "level": "rank",
+    "shuffled": False,
     "scale": "per_sample",
     "ce_weight": 0.1,
     "kd_weight": 0.9,
@@ -154,6 +155,7 @@ TEMPERATURES: dict[str, Method] = {
             "score": "energy",
             "distance_temperature": 4.0,
             "level": "rank",
+            "shuffled": False,
             "scale": "per_sample",
             "ce_weight": 0.1,
             "kd_weight": 0.9,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dlkd.cli.explain import explain
+from dlkd.pages.explain import explain
 from dlkd.train.options import DistillOptions, TrainOptions
 
 SPARSITY = """Parser key "probe.sparsity":

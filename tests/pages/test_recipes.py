@@ -8,8 +8,8 @@ import yaml
 from recipe_heads import commands
 
 import dlkd
-from dlkd.cli.recipes import _ROOT, recipe_names, resolve_config, with_config_files
 from dlkd.errors import UserError
+from dlkd.pages.recipes import _ROOT, recipe_names, resolve_config, with_config_files
 
 
 def flat(values, prefix=""):

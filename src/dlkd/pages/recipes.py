@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from dlkd.errors import UserError
-from dlkd.plain_yaml import read_plain
+from dlkd.pages.plain_yaml import read_plain
 
 _ROOT = Path(str(resources.files("dlkd"))) / "recipes"
 

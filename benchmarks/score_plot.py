@@ -1,0 +1,52 @@
+"""The plot of `docs/evidence/score.md`, from `results/score.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from score_columns import DOUBT_COLUMN, SPARSITIES
+
+MASKS = {"global": "global-{:g}", "layer": "layer-{:g}", "random": "global-{:g}-random0"}
+"""Three ways to choose the weights that go → name of the probe."""
+TARGETS = {
+    "own_error": "own error",
+    "other_error": "another's error",
+    "human": "people err",
+    "given_wrong": "label wrong",
+}
+
+
+Found = Mapping[str, Any]
+
+
+def by_score(rows: Sequence[Found]) -> dict[str, Found]:
+    """The rows of a table by the name of their score."""
+    return {row["score"]: row for row in rows}
+
+
+def plot(path: Path, found: Found) -> None:
+    """AUROC by sparsity: a panel for each teacher and target, 1 − max p as the line to beat."""
+    targets, teachers = ("own_error", "human"), found["teachers"]
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "score", "font.size": 8}):
+        figure = Figure(figsize=(8, 4.6))
+        axes = figure.subplots(len(targets), len(teachers), sharex=True, sharey="row", squeeze=False)
+        for row, target in zip(axes, targets, strict=True):
+            for axis, (name, t) in zip(row, teachers.items(), strict=True):
+                rows = by_score(t["rows"])
+                for mask, pattern in MASKS.items():
+                    y = [rows[f"{pattern.format(s)}/l2/tau1"][target] for s in SPARSITIES]
+                    (line,) = axis.plot(SPARSITIES, [v[0] for v in y], marker=".", linewidth=1, label=mask)
+                    low, high = [v[1] for v in y], [v[2] for v in y]
+                    axis.fill_between(SPARSITIES, low, high, color=line.get_color(), alpha=0.15, lw=0)
+                axis.axhline(rows[DOUBT_COLUMN][target][0], color="k", ls="--", lw=1, label="1 − max p")
+                axis.set_title(f"{name}: {TARGETS[target]}")
+            row[0].set_ylabel("AUROC")
+        for axis in axes[-1]:
+            axis.set_xlabel("sparsity")
+        axes[0][-1].legend(fontsize=7)
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None, "Creator": None})

@@ -1,0 +1,249 @@
+"""What the cells of a comparison found: every seed, means, paired differences, tenths of the difficulty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from dlkd.compare.final import FINAL, FINAL_PREDICTIONS
+from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, holm, paired, spread
+from dlkd.compare.study import Cell, CompareOptions
+from dlkd.compare.work import failure
+from dlkd.errors import UserError
+from dlkd.jobs.card import CONFIG, plain
+from dlkd.jobs.results import PREDICTIONS
+from dlkd.jobs.run import RESULTS
+
+FIGURES: dict[str, tuple[str, ...]] = {
+    "held_out": ("held_out", "accuracy"),
+    "held_out_clean": ("held_out_clean", "accuracy"),
+    "test": ("test", "accuracy"),
+    "ece": ("held_out", "ece"),
+    "nll": ("held_out", "nll"),
+    "aurc": ("held_out", "aurc"),
+    "wrong_label": ("memorisation", "train", "wrong_label"),
+    "true_label": ("memorisation", "train", "true_label"),
+    "teacher": ("teacher", "held_out", "accuracy"),
+    "seconds": ("seconds",),
+}
+"""Figure → where it stands in the ``results.json`` of a run; those of held-out images with their labels as given."""
+COMPARED = ("held_out", "held_out_clean", "test")
+"""Accuracies whose differences are taken seed by seed."""
+ABOUT = ("versions", "machine", "threads", "accelerator")
+
+
+class Answers(NamedTuple):
+    """Of one student, image by image."""
+
+    right: dict[str, np.ndarray]
+    """By figure of :data:`COMPARED`: bool ``[N]``."""
+    distance: np.ndarray | None
+    """Of the held-out images, where the run knew it."""
+
+
+class Found(NamedTuple):
+    """One finished cell."""
+
+    cell: Cell
+    figures: dict[str, float]
+    answers: Answers
+    results: dict[str, Any]
+
+
+def collect(options: CompareOptions, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The content of ``results.json`` of the comparison.
+
+    Raises:
+        UserError: a finished cell was run with other settings, or is damaged.
+    """
+    done = {cell.options.out: each for cell in cells if (each := _read(cell)) is not None}
+    rows: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault(cell[:3], []).append(cell)
+    found: dict[str, Any] = {
+        "command": "compare",
+        "recipe": options.recipe,
+        "seeds": options.seed_list,
+        "baseline": options.baseline,
+        "ours": options.our_methods,
+        "rows": [_row(of, done, options) for of in rows.values()],
+        "compared": list(_compared(options, rows, done)),
+    }
+    for each in done.values():
+        found |= {key: each.results[key] for key in ABOUT if key in each.results}
+    return found
+
+
+def _row(cells: Sequence[Cell], done: Mapping[Path, Found], options: CompareOptions) -> dict[str, Any]:
+    first = cells[0]
+    of = {cell.seed: done[cell.options.out] for cell in cells if cell.options.out in done}
+    seeds = {str(seed): each.figures for seed, each in of.items()}
+    failed = {str(c.seed): _read_json(failure(c))["reason"] for c in cells if failure(c).is_file()}
+    names = [name for name in FIGURES if any(name in figures for figures in seeds.values())]
+    return {
+        "row": first.row,
+        "pair": first.pair,
+        "condition": first.condition,
+        "method": first.method,
+        "ours": first.method in options.our_methods,
+        "options": _public(first),
+        "settings": next((each.results["method"] for each in of.values()), None),
+        "seeds": seeds,
+        "not_run": [cell.seed for cell in cells if cell.seed not in of],
+        "failed": failed,
+        "figures": {name: spread(f[name] for f in seeds.values() if name in f)._asdict() for name in names},
+        "deciles": _deciles(list(of.values()), [f for f in done.values() if f.cell[:2] == first[:2]]),
+    }
+
+
+def _public(cell: Cell) -> dict[str, Any]:
+    """The options that make the cell again, without what is only of this machine."""
+    page: dict[str, Any] = plain(cell.options)
+    data = {k: v for k, v in page["data"].items() if k not in ("root", "noise_file")}
+    page = {k: v for k, v in page.items() if k not in ("out", "seed", "store", "resume", "overwrite", "force")}
+    return {**page, "data": data}
+
+
+def _deciles(of: Sequence[Found], same: Sequence[Found]) -> list[dict[str, Any]]:
+    """Accuracy by tenth of the difficulty of the held-out images, by their true labels where those are known."""
+    distance = next((f.answers.distance for f in same if f.answers.distance is not None), None)
+    if distance is None or not of:
+        return []
+    right = [f.answers.right.get("held_out_clean", f.answers.right["held_out"]) for f in of]
+    if any(len(r) != len(distance) for r in right):
+        return []
+    return [tenth._asdict() for tenth in by_decile(np.mean(right, axis=0), distance)]
+
+
+def _compared(
+    options: CompareOptions, rows: Mapping[tuple[str, str, str], Sequence[Cell]], done: Mapping[Path, Found]
+) -> Iterator[dict[str, Any]]:
+    for place in dict.fromkeys(name[:2] for name in rows):
+        of: dict[str, dict[int, Found]] = {
+            name[2]: {c.seed: done[c.options.out] for c in cells if c.options.out in done}
+            for name, cells in rows.items()
+            if name[:2] == place
+        }
+        for figure in COMPARED:
+            yield from ({"pair": place[0], "condition": place[1], **found} for found in _at(options, of, figure))
+
+
+def _at(options: CompareOptions, of: Mapping[str, Mapping[int, Found]], figure: str) -> Iterator[dict[str, Any]]:
+    """The differences of one figure in one condition: all methods to the baseline, ours to each of the others."""
+    values = {m: {s: f.figures[figure] for s, f in by.items() if figure in f.figures} for m, by in of.items()}
+    ours = [m for m in options.our_methods if values.get(m)]
+    others = [m for m in of if m not in options.our_methods and values[m]]
+    best = best_of({m: {s: f.figures["held_out"] for s, f in by.items()} for m, by in of.items() if m in others})
+    for method in of:
+        against = others if method in ours else [options.baseline]
+        pairs = {o: paired(values[method], values[o]) for o in against if o in values and o != method}
+        known = {other: found for other, found in pairs.items() if found is not None}
+        tested = [other for other, found in known.items() if found.p is not None]
+        adjusted = dict(zip(tested, holm([_p(known[other]) for other in tested]), strict=True))
+        for other, found in known.items():
+            yield {
+                "method": method,
+                "against": other,
+                "figure": figure,
+                "best_baseline": other == best,
+                **found._asdict(),
+                "p_holm": adjusted.get(other),
+                "images": _over_images(of[method], of[other], figure),
+            }
+
+
+def _p(found: Paired) -> float:
+    assert found.p is not None
+    return found.p
+
+
+def best_of(held_out: Mapping[str, Mapping[int, float]]) -> str | None:
+    """The method of the largest mean on held-out images with their labels as given, of those with most seeds."""
+    most = max((len(values) for values in held_out.values()), default=0)
+    means = {m: sum(v.values()) / len(v) for m, v in held_out.items() if len(v) == most and v}
+    return max(means, key=lambda m: means[m]) if means else None
+
+
+def _over_images(ours: Mapping[int, Found], theirs: Mapping[int, Found], figure: str) -> dict[str, float] | None:
+    seeds = [
+        s
+        for s in sorted(ours.keys() & theirs.keys())
+        if figure in ours[s].answers.right and figure in theirs[s].answers.right
+    ]
+    if not seeds:
+        return None
+    right = [np.stack([by[s].answers.right[figure] for s in seeds]) for by in (ours, theirs)]
+    return None if right[0].shape != right[1].shape else bootstrap_difference(*right)._asdict()
+
+
+def _read(cell: Cell) -> Found | None:
+    """What a finished cell left; None where it is not finished."""
+    folder = cell.options.out
+    if not (folder / RESULTS).is_file():
+        return None
+    _check_same(cell)
+    results = _read_json(folder / RESULTS)
+    if (folder / FINAL).is_file():
+        results["test"] = _read_json(folder / FINAL)
+    figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
+    return Found(cell, figures, _answers(folder), results)
+
+
+def _check_same(cell: Cell) -> None:
+    """A finished cell must be of the settings that are asked for now; where the data lie does not count."""
+    try:
+        before = yaml.safe_load((cell.options.out / CONFIG).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{cell.options.out} is damaged; delete it, and the same command runs it again") from error
+    now = plain(cell.options)
+    for key, value in now.items():
+        old = before.get(key)
+        if key == "data":
+            value, old = ({k: v for k, v in d.items() if k not in ("root", "noise_file")} for d in (value, old or {}))
+        if key in ("out", "seed", "resume", "overwrite", "force", "store", "device", "engine") or value == old:
+            continue
+        raise UserError(
+            f"{cell.row}, seed {cell.seed} was run with another --{key}; give the method or condition another name, or "
+            f"delete {cell.options.out}"
+        )
+
+
+def _answers(folder: Path) -> Answers:
+    right: dict[str, np.ndarray] = {}
+    distance = None
+    for file in (PREDICTIONS, FINAL_PREDICTIONS):
+        if not (folder / file).is_file():
+            continue
+        try:
+            with np.load(folder / file, allow_pickle=False) as kept:
+                values = {name: kept[name] for name in kept.files}
+        except Exception as error:  # numpy, zipfile and zlib each have errors of their own
+            raise UserError(
+                f"{folder / file} is damaged; delete {folder}, and the same command runs it again"
+            ) from error
+        for part in ("held_out", "test"):
+            if f"{part}_predicted" in values:
+                right[part] = values[f"{part}_predicted"] == values[f"{part}_labels"]
+            if f"{part}_clean" in values:
+                right[f"{part}_clean"] = values[f"{part}_predicted"] == values[f"{part}_clean"]
+        distance = values.get("held_out_distance", distance)
+    return Answers(right, distance)
+
+
+def _at_path(results: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    found: Any = results
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else float(found)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged; delete its folder, and the same command runs it again") from error

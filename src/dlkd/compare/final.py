@@ -1,0 +1,78 @@
+"""The test images, which a comparison opens when it is told to, and writes down that it did."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dlkd.compare.study import Cell
+from dlkd.compare.work import finished
+from dlkd.data import DataSet, load_data
+from dlkd.errors import UserError
+from dlkd.evaluate import check_finite, figures, logits_of
+from dlkd.files import held, write_atomic, write_json
+from dlkd.jobs.results import predictions
+from dlkd.models import load_model
+
+FINAL, FINAL_PREDICTIONS = "final.json", "final.npz"
+"""Figures on the test images and what the student says of each, in the folder of a cell."""
+
+
+def read_test_images(cells: Sequence[Cell], ledger: Path) -> int:
+    """Score the students of finished cells on the test images, those that have not been; returns how many.
+
+    The ledger is written first: no reading goes unnoted.
+
+    Raises:
+        UserError: the ledger cannot be written, or a student is damaged.
+    """
+    new = [cell for cell in cells if finished(cell) and not (cell.options.out / FINAL).is_file()]
+    if not new:
+        return 0
+    _note(new, ledger)
+    data: dict[str, DataSet] = {}
+    for cell in new:
+        key = repr(cell.options.data)
+        if key not in data:
+            data = {key: load_data(cell.options.data)}
+        _score(cell, data[key])
+    return len(new)
+
+
+def _note(cells: Sequence[Cell], ledger: Path) -> None:
+    entry = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "students": len(cells),
+        "rows": sorted({cell.row for cell in cells}),
+        "seeds": sorted({cell.seed for cell in cells}),
+        "data": sorted({cell.options.data.name for cell in cells}),
+    }
+    try:
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        with held(ledger.with_name(f".{ledger.name}.lock"), wait=True), ledger.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"could not write the ledger {ledger}: {error.strerror or error}") from error
+
+
+def _score(cell: Cell, data: DataSet) -> None:
+    folder, test = cell.options.out, data.test
+    loaded = load_model(None, folder, len(test.class_names), channels=test.pixels.channels)
+    side: Any = loaded.card.get("image_size")
+    device = torch.device("cuda" if torch.cuda.is_available() and cell.options.device != "cpu" else "cpu")
+    logits, labels = logits_of(loaded.module.to(device), test, loaded.input_format, side)
+    check_finite(logits, test.ids, "trained student")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **predictions("test", logits, test, data))
+    write_atomic(folder / FINAL_PREDICTIONS, buffer.getvalue())
+    write_json(folder / FINAL, figures(logits, labels))

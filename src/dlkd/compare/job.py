@@ -1,0 +1,101 @@
+"""``dlkd compare``: run the cells, read the test images if told to, write the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dlkd.compare.collect import collect
+from dlkd.compare.final import read_test_images
+from dlkd.compare.render import csv_text, latex, markdown
+from dlkd.compare.study import Cell, CompareOptions, plan
+from dlkd.compare.tables import flat, headline, parts, print_tables, sentences
+from dlkd.compare.work import failure, finished, run_cells
+from dlkd.errors import UserError, first_few
+from dlkd.files import write_atomic, write_json
+from dlkd.report import Page, Picture, pictures
+
+
+def compare(options: CompareOptions) -> dict[str, Any]:
+    """Run what is not finished; returns the content of ``results.json``.
+
+    Raises:
+        UserError: options that no run would take; cells that could not be run, once all others have been.
+        Interrupted: told to stop; the same command goes on.
+    """
+    cells = plan(options)
+    if options.final and options.ledger is None:
+        raise UserError("expected --ledger FILE with --final, where every reading of the test images is noted")
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.collect:
+        left = sum(not finished(cell) for cell in cells)
+        print(f"{len(cells)} cells, {left} to be run", flush=True)
+        run_cells(cells, options.workers)
+    if options.final:
+        assert options.ledger is not None
+        print(f"{read_test_images(cells, options.ledger)} students were scored on the test images", flush=True)
+    found = collect(options, cells)
+    write(options, found)
+    print_tables(found)
+    print(f"Report: {options.out / 'report.html'}")
+    _say_what_failed(cells)
+    return found
+
+
+def _say_what_failed(cells: list[Cell]) -> None:
+    failed = [cell for cell in cells if failure(cell).is_file() and not finished(cell)]
+    if failed:
+        reasons = [f"{c.row} seed {c.seed}: {json.loads(failure(c).read_text())['reason']}" for c in failed]
+        raise UserError(f"{len(failed)} cells could not be run: {first_few(reasons)}")
+
+
+def write(options: CompareOptions, found: Mapping[str, Any]) -> None:
+    """``results.json``, ``results.csv``, ``table.md``, ``table.tex`` and ``report.html``."""
+    out, tables = options.out, parts(found)
+    write_json(out / "results.json", found)
+    write_atomic(out / "results.csv", csv_text(*flat(found)))
+    write_atomic(out / "table.md", "\n".join(f"### {t.title}\n\n{markdown(t.columns, t.rows)}\n" for t in tables))
+    write_atomic(out / "table.tex", "\n".join(f"% {t.title}\n{latex(t.columns, t.rows)}\n" for t in tables))
+    write_atomic(out / "report.html", report(found))
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """The page: every row, accuracies with their spread, and by tenths of the difficulty."""
+    tables = parts(found)
+    shown: list[Picture] = []
+    for place in dict.fromkeys((row["pair"], row["condition"]) for row in found["rows"]):
+        rows = [r for r in found["rows"] if (r["pair"], r["condition"]) == place and r["seeds"]]
+        if not rows:
+            continue
+        head, title = headline(rows), " / ".join(name for name in place if name != "all") or "Accuracy"
+        of = [row["figures"][head] for row in rows]
+        drawn = pictures.means(
+            [row["method"] for row in rows],
+            [f["mean"] for f in of],
+            [f["sd"] or 0.0 for f in of],
+            {"test": "test accuracy, %"}.get(head, "held-out accuracy, %"),
+        )
+        shown.append(Picture(title, drawn, "Mean ± one standard deviation over seeds."))
+        if any(row["deciles"] for row in rows):
+            tenths = {
+                row["method"]: [
+                    {"decile": k + 1, "accuracy": tenth["accuracy"]} for k, tenth in enumerate(row["deciles"])
+                ]
+                for row in rows
+                if row["deciles"]
+            }
+            words = "Held-out images in tenths of their difficulty, easiest first."
+            shown.append(Picture(f"{title}, by difficulty", pictures.accuracy_by_level(tenths), words))
+    columns = ["where", *max((t.columns for t in tables), key=len)]
+    rows_shown = [[t.title, *row, *([""] * (len(columns) - 1 - len(row)))] for t in tables for row in t.rows]
+    return Page(
+        title="Comparison",
+        lead=f"{len(found['rows'])} rows, {len(found['seeds'])} seeds; "
+        f"the baseline is {found['baseline']}, ours are {', '.join(found['ours']) or 'none'}.",
+        columns=columns,
+        rows=rows_shown,
+        sentences=sentences(found),
+        pictures=shown,
+        details={"results.json": json.dumps(found, indent=2)},
+    ).render()

@@ -1,0 +1,183 @@
+"""What is compared: methods × conditions × pairs × seeds, each cell a `dlkd distill` run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dlkd.difficulty import PROBE_SCORES
+from dlkd.errors import UserError
+from dlkd.jobs.card import plain
+from dlkd.methods import resolve_loss
+from dlkd.methods.registry import find_method, parse_method
+from dlkd.pages.merge import Page, merged, nested
+from dlkd.pages.plain_yaml import read_plain
+from dlkd.pages.recipes import resolve_config
+from dlkd.pages.typed import TypedOptions
+from dlkd.train.options import DistillOptions, StorageOptions
+
+ONE = "all"
+"""Name of the only condition or pair where none is given."""
+QUICK: Page = {"engine": {"tensorboard": False, "report": False, "evaluate_every": 0}, "score_on": "held_out"}
+"""What cells have unless the study says otherwise: only what the comparison reads."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare methods under one recipe, on the same views, over several seeds.
+
+    Attributes:
+        out: folder of the comparison; the same command goes on with what is there, and adds to it.
+        recipe: name or file of the recipe that all cells share.
+        run: options of ``dlkd distill`` for all cells, as ``--run.data.root DATA``; they win over the recipe.
+        methods: names as for --method, or a group: name → options of its cells, as ``{kd-2: {method: kd, loss:
+            {temperature: 2}}}``. A name that is a method needs no ``method:``.
+        conditions: name → options, as ``{noisy: {data: {noise: 0.4}}}``; all combine with all methods.
+        pairs: name → options of teacher and student.
+        seeds: how many, counted from 0, or a list.
+        baseline: the method that the others are held against.
+        ours: methods that are held against the best of the others; by default those that dlkd is part of.
+        workers: processes that share the cells; the command may run on several machines at once as well.
+        final: read the test images for every finished cell, and note it in the ledger.
+        ledger: file to which each reading of the test images is added.
+        collect: run nothing, but write the tables of what is there.
+    """
+
+    out: Path = Path("runs/compare")
+    recipe: str | None = None
+    run: dict[str, Any] = field(default_factory=dict)
+    methods: dict[str, dict[str, Any] | None] | list[str] = field(default_factory=lambda: ["ce", "kd", "dlkd"])
+    conditions: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    pairs: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    seeds: list[int] | int = 3
+    baseline: str = "kd"
+    ours: list[str] | None = None
+    workers: int = 1
+    final: bool = False
+    ledger: Path | None = None
+    collect: bool = False
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if not self.seed_list or len(set(self.seed_list)) < len(self.seed_list) or min(self.seed_list) < 0:
+            raise UserError(f"expected --seeds to be a number of at least 1 or different seeds, but got {self.seeds}")
+        if not self.methods:
+            raise UserError("expected at least one of --methods, but got none")
+        if isinstance(self.methods, list) and len(set(self.methods)) < len(self.methods):
+            raise UserError(f"expected each of --methods once, but got {self.methods}")
+        for option in ("methods", "conditions", "pairs"):
+            for name in getattr(self, option):
+                if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
+                    raise UserError(
+                        f"expected letters, digits, _ + . or - as a name in --{option}, but got {name!r:.80}"
+                    )
+        if self.workers < 1:
+            raise UserError(f"expected --workers to be at least 1, but got {self.workers}")
+        for name in self.ours or []:
+            if name not in self.methods:
+                raise UserError(f"expected --ours to be some of --methods, but got {name}")
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def our_methods(self) -> list[str]:
+        """Names of the methods that are held against the best of the others."""
+        return [n for n in self.methods if "dlkd" in n] if self.ours is None else self.ours
+
+
+class Cell(NamedTuple):
+    """One run of the comparison."""
+
+    pair: str
+    condition: str
+    method: str
+    seed: int
+    options: DistillOptions
+    """Complete: folder, seed and store included."""
+
+    @property
+    def group(self) -> tuple[str, str, int]:
+        """Cells that share views, and mostly a store."""
+        return self.pair, self.condition, self.seed
+
+    @property
+    def row(self) -> str:
+        """Pair, condition and method in one name; the pair and the condition only where there are several."""
+        return _row(self.pair, self.condition, self.method)
+
+
+def plan(options: CompareOptions) -> list[Cell]:
+    """All cells, seed by seed; those that share views stand together.
+
+    Raises:
+        UserError: an option that no run would take, with the cell that it is of.
+    """
+    options.check()
+    recipe = {} if options.recipe is None else read_plain(resolve_config(options.recipe))
+    shared, read = merged(QUICK, recipe, nested(options.run)), TypedOptions(DistillOptions)
+    runs: list[tuple[tuple[str, str, str], DistillOptions]] = []
+    for pair, of_pair in (options.pairs or {ONE: None}).items():
+        for condition, of_condition in (options.conditions or {ONE: None}).items():
+            for method, of_method in _methods(options).items():
+                page = merged(shared, *(nested(part or {}) for part in (of_pair, of_condition, of_method)))
+                runs.append(((pair, condition, method), _checked(read, page, _row(pair, condition, method))))
+    if any(find_method(part).uses_probe for _, run in runs for part in parse_method(run.method)):
+        # One store then serves all: what the probes say is kept for those that do not look at it as well.
+        runs = [(name, replace(run, storage=replace(run.storage, probe_logits=True))) for name, run in runs]
+    return [_cell(options, name, run, seed) for seed in options.seed_list for name, run in runs]
+
+
+def _methods(options: CompareOptions) -> dict[str, Page]:
+    given = options.methods if isinstance(options.methods, dict) else dict.fromkeys(options.methods, None)
+    return {name: {"method": name, **nested(of or {})} for name, of in given.items()}
+
+
+def _checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> DistillOptions:
+    try:
+        run = read(page)
+        resolve_loss(run.method, run.loss)
+        for name, default in (("out", DistillOptions.out), ("seed", 0), ("store", None)):
+            if getattr(run, name) != default:
+                raise UserError(f"expected no --{name}, which the comparison gives to each cell")
+        replace(run, store=Path("store")).check()
+    except UserError as error:
+        raise UserError(f"{error} (cells {row})") from error
+    return run
+
+
+def _row(pair: str, condition: str, method: str) -> str:
+    return "/".join(part for part in (pair, condition, method) if part != ONE)
+
+
+def _cell(options: CompareOptions, name: tuple[str, str, str], run: DistillOptions, seed: int) -> Cell:
+    folder = options.out / "cells" / _row(*name) / f"seed{seed}"
+    taught = find_method(parse_method(run.method)[0]).teacher
+    stored = taught and run.probe.norm != "batch"
+    store = options.out / "stores" / f"{_views(run)}-seed{seed}" if stored else None
+    storage = run.storage if stored else StorageOptions()
+    return Cell(*name, seed, replace(run, out=folder, seed=seed, store=store, storage=storage))
+
+
+def _views(run: DistillOptions) -> str:
+    """Names what a store holds: runs of one name and seed can share theirs."""
+    settings = resolve_loss(run.method, run.loss)
+    of_probe = settings.get("score", "distance") in PROBE_SCORES
+    data = plain(run.data)
+    if run.probe.sparsity != "auto":  # which looks at labels
+        data = {key: value for key, value in data.items() if not key.startswith("noise") and key != "labelled"}
+    known = {
+        "teacher": plain(run.teacher),
+        "probe": {k: v for k, v in plain(run.probe).items() if k not in ("reference", "level_views")},
+        "tau": settings.get("distance_temperature", 1.0) if of_probe else 1.0,
+        "data": data,
+        "views": plain(run.views),
+        "storage": plain(run.storage),
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]

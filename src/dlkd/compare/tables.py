@@ -1,0 +1,159 @@
+"""The tables of a comparison, for people: the same cells on the screen, in Markdown, LaTeX, CSV and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dlkd.compare.study import ONE
+
+NOT_RUN = "not run"
+TITLES = {
+    "test": "test, %",
+    "held_out": "held out, labels as given, %",
+    "held_out_clean": "held out, true labels, %",
+    "ece": "calibration error, %",
+    "wrong_label": "wrong labels memorised, %",
+    "seconds": "seconds",
+}
+DIGITS = {"seconds": 0}
+HEADLINE = ("test", "held_out_clean", "held_out")
+"""The accuracy that differences are shown of: the first that all rows can have."""
+
+
+class Part(NamedTuple):
+    """The table of one pair under one condition."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The accuracy that counts for these rows: of test images where they were read, else of held-out images by the
+    best labels that are known."""
+    run = [row for row in rows if row["seeds"]]
+    return next((name for name in HEADLINE if run and all(name in row["figures"] for row in run)), "held_out")
+
+
+def parts(found: Mapping[str, Any]) -> list[Part]:
+    """A table for each pair and condition."""
+    places = list(dict.fromkeys((row["pair"], row["condition"]) for row in found["rows"]))
+    return [_part(found, place) for place in places]
+
+
+def _part(found: Mapping[str, Any], place: tuple[str, str]) -> Part:
+    rows = [row for row in found["rows"] if (row["pair"], row["condition"]) == place]
+    head = headline(rows)
+    shown = [name for name in TITLES if any(name in row["figures"] for row in rows)]
+    best = next((c["against"] for c in found["compared"] if _is_at(c, place) and c["best_baseline"]), None)
+    against = list(dict.fromkeys(name for name in (found["baseline"], best) if name is not None))
+    columns = ["method", *(TITLES[name] for name in shown)]
+    columns += [f"− {name} (95 % over seeds)" for name in against]
+    return Part(
+        " / ".join(name for name in place if name != ONE) or "methods",
+        columns,
+        [_row(found, row, shown, against, head) for row in rows],
+    )
+
+
+def _row(
+    found: Mapping[str, Any], row: Mapping[str, Any], shown: Sequence[str], against: Sequence[str], head: str
+) -> list[str]:
+    seeds = len(found["seeds"])
+    name = row["method"] + (f" ({len(row['seeds'])} of {seeds} seeds)" if row["seeds"] and row["not_run"] else "")
+    if not row["seeds"]:
+        return [name, NOT_RUN, *([""] * (len(shown) + len(against) - 1))]
+    cells = [spread(row["figures"].get(figure), digits=DIGITS.get(figure, 2)) for figure in shown]
+    return [name, *cells, *(difference(_found(found, row, other, head)) for other in against)]
+
+
+def _found(found: Mapping[str, Any], row: Mapping[str, Any], other: str, figure: str) -> Mapping[str, Any] | None:
+    wanted = (row["method"], other, figure)
+    place = (row["pair"], row["condition"])
+    return next(
+        (c for c in found["compared"] if _is_at(c, place) and (c["method"], c["against"], c["figure"]) == wanted),
+        None,
+    )
+
+
+def _is_at(compared: Mapping[str, Any], place: tuple[str, str]) -> bool:
+    return (compared["pair"], compared["condition"]) == place
+
+
+def spread(of: Mapping[str, Any] | None, *, digits: int = 2) -> str:
+    """``mean ± sd``; the mean alone where one seed has no spread, nothing where there is no figure."""
+    if of is None:
+        return ""
+    mean = f"{of['mean']:.{digits}f}".replace("-", "−")
+    return mean if of["sd"] is None else f"{mean} ± {of['sd']:.{digits}f}"
+
+
+def difference(of: Mapping[str, Any] | None) -> str:
+    """``+0.80 [+0.31, +1.29]``."""
+    if of is None:
+        return ""
+    numbers = [of["mean"]] if of["low"] is None else [of["mean"], of["low"], of["high"]]
+    mean, *ends = (f"{number:+.2f}".replace("-", "−") for number in numbers)
+    return f"{mean} [{ends[0]}, {ends[1]}]" if ends else mean
+
+
+def flat(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """One line for each seed of each row, every figure to the last digit, for other programs."""
+    figures = list(dict.fromkeys(name for row in found["rows"] for name in row["figures"]))
+    lines = []
+    for row in found["rows"]:
+        place = [row["pair"], row["condition"], row["method"]]
+        for seed, of in row["seeds"].items():
+            lines.append([*place, seed, *(repr(of[name]) if name in of else "" for name in figures)])
+        lines += [[*place, str(seed), *([NOT_RUN] + [""] * (len(figures) - 1))] for seed in row["not_run"]]
+    return ["pair", "condition", "method", "seed", *figures], lines
+
+
+def print_tables(found: Mapping[str, Any]) -> None:
+    """On the screen."""
+    console = Console()
+    for part in parts(found):
+        table = Table(title=Text(part.title))
+        for at, column in enumerate(part.columns):
+            table.add_column(Text(column), justify="right" if at else "left")
+        for row in part.rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for line in sentences(found):
+        console.print(Text(f"- {line}"), soft_wrap=True)
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """What the tables mean, and what they do not."""
+    read = any("test" in row["figures"] for row in found["rows"])
+    lines = [
+        "Last epoch, mean ± sd over seeds; differences are paired by seed, with a t-interval over seeds.",
+        "Test images were read with --final." if read else "The test images have not been read.",
+    ]
+    for place in dict.fromkeys((row["pair"], row["condition"]) for row in found["rows"]):
+        rows = [row for row in found["rows"] if (row["pair"], row["condition"]) == place]
+        head, where = headline(rows), " / ".join(name for name in place if name != ONE)
+        for c in found["compared"]:
+            if _is_at(c, place) and c["best_baseline"] and c["figure"] == head:
+                lines.append(f"{where + ': ' if where else ''}{_verdict(c)}")
+    missing = sum(len(row["not_run"]) for row in found["rows"])
+    failed = [f"{row['row']} seed {seed}: {why}" for row in found["rows"] for seed, why in row["failed"].items()]
+    return [*lines, *([f"{missing} cells were not run."] if missing else []), *failed]
+
+
+def _verdict(c: Mapping[str, Any]) -> str:
+    words = {
+        "ahead": "ahead by more than the interval",
+        "behind": "behind by more than the interval",
+        "no difference": "no difference: the interval has 0 in it",
+        "one seed": "one seed, which can show no difference",
+    }[c["verdict"]]
+    corrected = "" if c["p_holm"] is None else f"; p {c['p_holm']:.2g} by Holm over all baselines"
+    images = c["images"]
+    over = "" if images is None else f"; over images [{images['low']:+.2f}, {images['high']:+.2f}]".replace("-", "−")
+    return f"{c['method']} − {c['against']}, the best baseline: {difference(c)} points, {words}{corrected}{over}."

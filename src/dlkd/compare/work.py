@@ -1,0 +1,111 @@
+"""Run the cells of a comparison: resumable, in several processes, here or on machines that share the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlkd.compare.study import Cell
+from dlkd.errors import UserError
+from dlkd.files import MARKER, held, write_json
+from dlkd.jobs.card import CONFIG
+from dlkd.jobs.run import RESULTS, run
+from dlkd.train.interrupt import RESUMABLE, Interrupted
+
+
+def finished(cell: Cell) -> bool:
+    """Is there nothing left to do?"""
+    return (cell.options.out / RESULTS).is_file()
+
+
+def failure(cell: Cell) -> Path:
+    """The file that says why a cell could not be run."""
+    return cell.options.out.with_name(f"{cell.options.out.name}.failed.json")
+
+
+def run_cells(cells: Sequence[Cell], workers: int = 1) -> None:
+    """Run what is not finished; cells that another process is at are left to it.
+
+    What the user can mend in one cell is kept beside it, and the others go on.
+
+    Raises:
+        Interrupted: told to stop; the same call goes on.
+    """
+    cells = [cell for cell in cells if not finished(cell)]
+    workers = min(workers, len(cells))
+    if workers <= 1:
+        _work(cells, 0, 1)
+        return
+    context = multiprocessing.get_context("spawn")
+    team = [context.Process(target=_begin, args=(cells, k, workers)) for k in range(workers)]
+    try:
+        for process in team:
+            process.start()
+        for process in team:
+            process.join()
+    except BaseException:
+        for process in team:
+            if process.is_alive():
+                process.terminate()
+        for process in team:
+            process.join()
+        raise
+    if any(process.exitcode == RESUMABLE for process in team):
+        raise Interrupted("stopped; the same command goes on with the cells that are left")
+    if bad := [process.exitcode for process in team if process.exitcode]:
+        raise UserError(
+            f"a process that ran cells ended with status {bad[0]}, as for want of memory; the same command goes on, "
+            "perhaps with fewer --workers"
+        )
+
+
+def _begin(cells: Sequence[Cell], number: int, workers: int) -> None:
+    """A process of several, with its share of the cores."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            _work(cells, number, workers)
+        except Interrupted:
+            raise SystemExit(RESUMABLE) from None
+
+
+def _work(cells: Sequence[Cell], number: int, workers: int) -> None:
+    """Each process begins at groups of its own, so that no two ask the teacher about the same views at once."""
+    groups = list(dict.fromkeys(cell.group for cell in cells))
+    at = number * len(groups) // workers
+    for group in [*groups[at:], *groups[:at]]:
+        for cell in (c for c in cells if c.group == group):
+            _run_cell(cell, number)
+
+
+def _run_cell(cell: Cell, number: int) -> None:
+    options, folder = cell.options, cell.options.out
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with held(folder.with_name(f"{folder.name}.lock"), wait=False) as mine:
+        if not mine or finished(cell):
+            return
+        gpus = torch.cuda.device_count()
+        if options.device == "auto" and gpus > 1:
+            options = replace(options, device=f"cuda:{number % gpus}")
+        begun = (folder / CONFIG).is_file()
+        broken = not begun and (folder / MARKER).is_file()
+        try:
+            results = run(replace(options, resume=begun, overwrite=broken), quiet=True)
+        except UserError as error:
+            write_json(failure(cell), {"reason": str(error)})
+            print(f"{cell.row}, seed {cell.seed}: failed: {error}", flush=True)
+            return
+        failure(cell).unlink(missing_ok=True)
+        print(_sentence(cell, results), flush=True)
+
+
+def _sentence(cell: Cell, results: dict[str, Any]) -> str:
+    of, seconds = results[cell.options.score_on], results["seconds"]
+    return f"{cell.row}, seed {cell.seed}: {of['accuracy']:.2f} %, trained for {seconds:.0f} s"
