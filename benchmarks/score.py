@@ -71,11 +71,11 @@ def measure_all(options: argparse.Namespace) -> None:
     teachers = done.get("teachers", {})
     for name in (name for name in TEACHERS if name not in teachers):
         started = time.monotonic()
-        teachers[name] = measure(name, options) | {"seconds": round(time.monotonic() - started)}
+        teachers[name] = measure(name, options)
         head = {"command": "python benchmarks/score.py", **machine(), "settings": settings}
         columns = ["auroc", "low", "high", "gain", "gain_low", "gain_high"]
         write(options.out, {**head, "columns": columns, "teachers": teachers})
-        print(f"{name}: {teachers[name]['seconds']} s", flush=True)
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -98,6 +98,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "second": other,
         "images": len(labels),
+        "confidence": rounded(100 * torch.softmax(answers(PLAIN), dim=1).amax(dim=1).mean()),
         "share": {target: rounded(positive.mean()) for target, positive in targets.items()},
         **Plain(answers, targets, bootstrap).tables(),
         "one_view": one_view(answers, bootstrap),

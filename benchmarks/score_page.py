@@ -6,12 +6,35 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from score_columns import DEFAULT_COLUMN, DOUBT_COLUMN, SPARSITIES
+from score_columns import DEFAULT as DEFAULT_PROBE
+from score_columns import (
+    DEFAULT_COLUMN,
+    DISTANCES,
+    DOUBT_COLUMN,
+    SHARP_COLUMN,
+    SPARSITIES,
+    TEMPERATURES,
+    random_mean,
+)
 from score_plot import MASKS, TARGETS, Found, by_score, plot
 
 from dlkd.files import write_atomic
 
-DEFAULT, DOUBT = DEFAULT_COLUMN, DOUBT_COLUMN
+DEFAULT, DOUBT, SHARP = DEFAULT_COLUMN, DOUBT_COLUMN, SHARP_COLUMN
+RANDOM = random_mean(0.01, DISTANCES[1])
+TITLES = {
+    DEFAULT: "distance",
+    SHARP: "distance, τ_d ¼",
+    DOUBT: "1 − max p",
+    "entropy/tau1": "entropy",
+    "margin/tau1": "margin",
+    "energy/tau1": "energy",
+    "cross_entropy/tau1": "cross-entropy",
+    f"{DEFAULT_PROBE.name}/js/tau1": "js",
+    RANDOM: "8 random masks of 1 %, τ_d ¼",
+}
+VIEWS = {"one_view": "crop, flip", "cutmix": "cutmix", "mixup": "mixup"}
+NORMS = {"": "eval", "-bn.batch": "batch", "-bn.recalibrated": "recalibrated"}
 
 
 def auroc(six: Sequence[float]) -> str:
@@ -32,44 +55,76 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def each(found: Found) -> list[tuple[str, Found, str]]:
-    """Teacher, its tables, target."""
-    return [(name, t, target) for name, t in found["teachers"].items() for target in t["share"]]
+    """Teacher, its tables, target; the labels that people gave are those given to the teacher of CIFAR-100N."""
+    every = [(name, t, target) for name, t in found["teachers"].items() for target in t["share"]]
+    return [row for row in every if (row[0], row[2]) != ("cifar100n", "given_wrong")]
+
+
+def titled(text: str) -> str:
+    """A name of a score, or a text with some in it, in words."""
+    for name, title in TITLES.items():
+        text = text.replace(name, title)
+    return text
 
 
 def headline(found: Found) -> str:
+    names = [DEFAULT, SHARP, DOUBT, "entropy/tau1", "margin/tau1", "energy/tau1"]
+    head = ["teacher", "target", "share %", *map(titled, names), "distance − (1 − max p)", "at τ_d ¼"]
     body = []
-    names = [DEFAULT, DOUBT, "entropy/tau1", "margin/tau1", "energy/tau1"]
     for name, t, target in each(found):
         rows = by_score(t["rows"])
-        figures = [auroc(rows[score][target]) for score in names]
-        gain = difference(rows[DEFAULT][target][3:])
-        body.append([name, TARGETS[target], f"{100 * t['share'][target]:.1f}", *figures, gain])
-    head = [
-        "teacher",
-        "target",
-        "share %",
-        "distance",
-        "1 − max p",
-        "entropy",
-        "margin",
-        "energy",
-        "distance − (1 − max p)",
-    ]
+        gains = [difference(rows[score][target][3:]) for score in (DEFAULT, SHARP)]
+        share = f"{100 * t['share'][target]:.1f}"
+        body.append([name, TARGETS[target], share, *(auroc(rows[score][target]) for score in names), *gains])
+    return markdown(head, body)
+
+
+def chosen(found: Found) -> str:
+    head = ["teacher", "target", "chosen on one half", "AUROC on the other", "− default", "− (1 − max p)"]
+    body = []
+    for name, t, target in each(found):
+        for row in (row for row in t["chosen"] if row["target"] == target):
+            gains = [difference(row[f"above_{reference}"]) for reference in ("default", "doubt")]
+            body.append([name, TARGETS[target], f"`{row['chosen']}`", f"{row['auroc']:.3f}", *gains])
+    return markdown(head, body)
+
+
+def beyond(found: Found) -> str:
+    added = ["entropy/tau1", "energy/tau1", DEFAULT, SHARP, f"{DEFAULT_PROBE.name}/js/tau1", RANDOM]
+    head = ["teacher", "target", *(f"+ {titled(name)}" for name in added), "all four + distance, τ_d ¼"]
+    body = []
+    for name, t, target in each(found):
+        own = {(r["base"], r["added"]): r["figures"][3:] for r in t["beyond"] if r["target"] == target}
+        four = next(base for base, _ in own if base.count("+") == 3)
+        cells = [difference(own[DOUBT, score]) for score in added]
+        body.append([name, TARGETS[target], *cells, difference(own[four, SHARP])])
+    return markdown(head, body)
+
+
+def coverage(found: Found) -> str:
+    names = [DEFAULT, SHARP, "entropy/tau1", "margin/tau1", "energy/tau1", RANDOM]
+    head = ["teacher", "1 − max p", *(f"{titled(name)} − that" for name in names)]
+    body = []
+    for name, t in found["teachers"].items():
+        own = {row["score"]: row["difference"] for row in t["aurc_above_doubt"]}
+        first = f"{by_score(t['rows'])[DOUBT]['aurc']:.2f}"
+        body.append([name, first, *(difference(own[score], 2) for score in names)])
     return markdown(head, body)
 
 
 def sparsities(found: Found) -> str:
-    return "\n\n".join(
-        f"{TARGETS[target].capitalize()}:\n\n{by_sparsity(found, target)}" for target in ("own_error", "human")
-    )
+    wanted = [("own_error", "1"), ("own_error", "0.25"), ("human", "0.25")]
+    titles = [f"{TARGETS[target].capitalize()}, τ_d = {tau}:" for target, tau in wanted]
+    tables = [by_sparsity(found, target, tau) for target, tau in wanted]
+    return "\n\n".join(f"{title}\n\n{table}" for title, table in zip(titles, tables, strict=True))
 
 
-def by_sparsity(found: Found, target: str) -> str:
+def by_sparsity(found: Found, target: str, tau: str) -> str:
     head = ["sparsity", *(f"{name} {mask}" for name in found["teachers"] for mask in MASKS)]
+    tables = [by_score(t["rows"]) for t in found["teachers"].values()]
     body = []
     for sparsity in SPARSITIES:
-        columns = [f"{mask.format(sparsity)}/l2/tau1" for mask in MASKS.values()]
-        tables = [by_score(t["rows"]) for t in found["teachers"].values()]
+        columns = [f"{mask.format(sparsity)}/l2/tau{tau}" for mask in MASKS.values()]
         body.append([f"{sparsity:g}", *(auroc(rows[column][target]) for rows in tables for column in columns)])
     return markdown(head, body)
 
@@ -78,61 +133,52 @@ def accuracies(found: Found) -> str:
     """Accuracy of the probes, to see which of them still are ones."""
     head = ["sparsity", *(f"{name} {mask}" for name in found["teachers"] for mask in MASKS)]
     tables = [{row["probe"]: row["accuracy"] for row in t["probes"]} for t in found["teachers"].values()]
-    first = ["0", *(f"{table['teacher']:.1f}" for table in tables for _ in MASKS)]
-    rest = [
-        [f"{s:g}", *(f"{table[mask.format(s)]:.1f}" for table in tables for mask in MASKS.values())] for s in SPARSITIES
-    ]
-    return markdown(head, [first, *rest])
+    body = [["0", *(f"{table['teacher']:.1f}" for table in tables for _ in MASKS)]]
+    for s in (0.01, 0.02, *SPARSITIES):
+        names = [mask.format(s) for mask in MASKS.values()]
+        cells = [f"{table[name]:.1f}" if name in table else "–" for table in tables for name in names]
+        body.append([f"{s:g}", *cells])
+    return markdown(head, body)
 
 
 def kinds(found: Found) -> str:
-    wanted = ("l2/tau1", "l2/tau2", "l2/tau4", "l2/tau8", "logits", "js/tau1")
-    head = ["teacher", "probe", "target", "τ_d = 1", "2", "4", "8", "logits", "js", "ρ with 1 − max p at 1 / 4"]
+    wanted = [*(f"l2/tau{t:g}" for t in TEMPERATURES), "logits", "js/tau1", "cosine"]
+    head = ["teacher", "probe", "target", *(f"τ_d {t:g}" for t in TEMPERATURES), "logits", "js", "cosine"]
     body = []
-    for name, t, target in each(found):
+    for name, t in found["teachers"].items():
         rows = by_score(t["rows"])
-        for probe in ("global-0.1", "global-0.3") if target in ("own_error", "human") else ():
-            rho = " / ".join(f"{rows[f'{probe}/l2/tau{k}']['spearman']:.2f}" for k in (1, 4))
-            figures = [auroc(rows[f"{probe}/{kind}"][target]) for kind in wanted]
-            body.append([name, probe, TARGETS[target], *figures, rho])
+        for target in ("own_error", "human"):
+            for probe in ("global-0.1", "global-0.3"):
+                figures = [auroc(rows[f"{probe}/{kind}"][target]) for kind in wanted]
+                body.append([name, probe, TARGETS[target], *figures])
+        rho = [f"{rows[f'global-0.3/{kind}']['spearman']:.2f}".replace("-", "−") for kind in wanted]
+        body.append([name, "global-0.3", "Spearman with 1 − max p", *rho])
     return markdown(head, body)
 
 
 def norms(found: Found) -> str:
-    head = ["teacher", "probe", *(f"{what}, {norm}" for what in ("own error", "people err") for norm in NORMS.values())]
+    head = ["teacher", "probe", *(f"τ_d {tau}, {norm}" for tau in ("1", "¼") for norm in NORMS.values())]
     body = []
     for name, t in found["teachers"].items():
         rows = by_score(t["rows"])
         for probe in ("global-0", "global-0.1", "global-0.3", "layer-0.1", "layer-0.3"):
-            columns = [f"{probe}{norm}/l2/tau1" for norm in NORMS]
-            cells = [auroc(rows[c][k]) if c in rows else "–" for k in ("own_error", "human") for c in columns]
-            body.append([name, probe, *cells])
+            columns = [f"{probe}{norm}/l2/tau{tau}" for tau in ("1", "0.25") for norm in NORMS]
+            body.append([name, probe, *(auroc(rows[c]["own_error"]) if c in rows else "–" for c in columns)])
     return markdown(head, body)
 
 
-NORMS = {"": "eval", "-bn.batch": "batch", "-bn.recalibrated": "recalibrated"}
-
-
 def several(found: Found) -> str:
-    head = ["teacher", "sparsity", "target", "1 mask, mean ± sd", "2", "4", "8", "8 masks − 1", "8 masks − (1 − max p)"]
+    head = ["teacher", "sparsity", "τ_d", "1 mask, mean ± sd", "2", "4", "8", "8 masks − 1", "8 masks − (1 − max p)"]
     body = []
-    for name, t, target in each(found):
-        if target == "given_wrong":
-            continue
-        for sparsity in (0.05, 0.1, 0.2):
-            own = [r for r in t["random_probes"] if r["sparsity"] == sparsity and r["target"] == target]
+    for name, t in found["teachers"].items():
+        table = [row for row in t["random_probes"] if row["target"] == "own_error" and row["sparsity"] <= 0.05]
+        for k in range(0, len(table), 4):
+            own = table[k : k + 4]
             cells = [f"{r['auroc']:.3f}" + (f" ± {r['sd']:.3f}" if "sd" in r else "") for r in own]
-            eight = by_score(t["rows"])[f"global-{sparsity:g}-random-mean8/l2/tau1"]
-            body.append(
-                [
-                    name,
-                    f"{sparsity:g}",
-                    TARGETS[target],
-                    *cells,
-                    difference(own[-1]["above_one"]),
-                    difference(eight[target][3:]),
-                ]
-            )
+            distance = DISTANCES[own[0]["tau"] < 1]
+            eight = by_score(t["rows"])[random_mean(own[0]["sparsity"], distance)]["own_error"][3:]
+            gains = [difference(own[-1]["above_one"]), difference(eight)]
+            body.append([name, f"{own[0]['sparsity']:g}", f"{own[0]['tau']:g}", *cells, *gains])
     return markdown(head, body)
 
 
@@ -140,116 +186,38 @@ def views(found: Found) -> str:
     head = ["teacher", "target", "score", "plain", "1 view", "4 views", "8 views", "8 views − plain"]
     body = []
     for name, t, target in each(found):
-        for score in (DEFAULT, DOUBT):
+        for score in (DEFAULT, SHARP, DOUBT) if target != "given_wrong" else ():
             own = [r["figures"] for r in t["averaged_views"] if (r["score"], r["target"]) == (score, target)]
-            plain = by_score(t["rows"])[score][target][0]
-            body.append(
-                [
-                    name,
-                    TARGETS[target],
-                    TITLES[score],
-                    f"{plain:.3f}",
-                    *(f"{six[0]:.3f}" for six in own),
-                    difference(own[-1][3:]),
-                ]
-            )
+            cells = [f"{six[0]:.3f}" for six in (by_score(t["rows"])[score][target], *own)]
+            body.append([name, TARGETS[target], titled(score), *cells, difference(own[-1][3:])])
     return markdown(head, body)
-
-
-TITLES = {DEFAULT: "distance", DOUBT: "1 − max p"}
 
 
 def shown(found: Found) -> str:
     """The views as a training shows them, one each."""
-    names = ["global-0.1/l2/tau1", DEFAULT, "global-0.5/l2/tau1", DOUBT, "entropy/tau1", "energy/tau1"]
-    head = [
-        "teacher",
-        "view",
-        "error %",
-        "distance at 0.1",
-        "0.3",
-        "0.5",
-        "1 − max p",
-        "entropy",
-        "energy",
-        "0.3 − (1 − max p)",
-    ]
+    names = [f"global-{s}/l2/tau{tau}" for tau in ("1", "0.25") for s in (0.1, 0.3, 0.5)]
+    names += [DOUBT, "entropy/tau1", "energy/tau1"]
+    titles = [f"τ_d {tau}, sparsity {s}" for tau in ("1", "¼") for s in (0.1, 0.3, 0.5)]
+    head = ["teacher", "view", "error %", *titles, "1 − max p", "entropy", "energy"]
     body = []
     for name, t in found["teachers"].items():
-        for view, table in (
-            ("crop, flip", t["one_view"]),
-            ("cutmix", t["cutmix"]["rows"]),
-            ("mixup", t["mixup"]["rows"]),
-        ):
-            rows = by_score(table)
-            share = f"{100 * t[view]['share']:.1f}" if view in t else ""
-            gain = difference(rows[DEFAULT]["own_error"][3:])
-            body.append([name, view, share, *(auroc(rows[n]["own_error"]) for n in names), gain])
-    return markdown(head, body)
-
-
-def beyond(found: Found) -> str:
-    added = {
-        "entropy/tau1": "entropy",
-        "energy/tau1": "energy",
-        DEFAULT: "distance",
-        "global-0.3/js/tau1": "js",
-        "global-0.1-random-mean8/l2/tau1": "8 random masks",
-    }
-    head = ["teacher", "target", *(f"+ {title}" for title in added.values()), "all four + distance"]
-    body = []
-    for name, t, target in each(found):
-        own = {(r["base"], r["added"]): r["figures"][3:] for r in t["beyond"] if r["target"] == target}
-        four = next(base for base, _ in own if base.count("+") == 3)
-        cells = [difference(own[DOUBT, score]) for score in added]
-        body.append([name, TARGETS[target], *cells, difference(own[four, DEFAULT])])
-    return markdown(head, body)
-
-
-def chosen(found: Found) -> str:
-    head = ["teacher", "target", "chosen on one half", "AUROC on the other", "− default", "− (1 − max p)"]
-    body = [
-        [
-            name,
-            TARGETS[row["target"]],
-            f"`{row['chosen']}`",
-            f"{row['auroc']:.3f}",
-            difference(row["above_default"]),
-            difference(row["above_doubt"]),
-        ]
-        for name, t in found["teachers"].items()
-        for row in t["chosen"]
-    ]
+        for view in ("one_view", "cutmix", "mixup"):
+            rows = by_score(t[view]["rows"])
+            cells = [auroc(rows[n]["own_error"]) for n in names]
+            body.append([name, VIEWS[view], f"{100 * t[view]['share']:.1f}", *cells])
     return markdown(head, body)
 
 
 def labels(found: Found) -> str:
-    head = ["teacher", "score", "AUROC", "− cross-entropy"]
+    head = ["teacher", "score", "AUROC", "− cross-entropy", "− the same without what is added"]
     body = []
     for name, t in found["teachers"].items():
         for row in t["label_aware"]:
-            six = row["given_wrong"]
-            score = row["score"].replace(DEFAULT, "distance").replace(DOUBT, "1 − max p")
-            gain = "" if score.startswith("cross") else difference(six[3:])
-            body.append([name, score.replace("cross_entropy/tau1", "cross-entropy"), f"{six[0]:.3f}", gain])
-        for row in t["beyond"]:
-            if row["base"].startswith("cross_entropy"):
-                text = f"regression of {row['base']}, {row['added']} added"
-                text = text.replace(DEFAULT, "distance").replace(DOUBT, "1 − max p")
-                text = text.replace("cross_entropy/tau1", "cross-entropy")
-                body.append([name, text, f"{row['figures'][0]:.3f}", difference(row["figures"][3:]) + " over without"])
-    return markdown(head, body)
-
-
-def coverage(found: Found) -> str:
-    names = {DEFAULT: "distance", "entropy/tau1": "entropy", "margin/tau1": "margin", "energy/tau1": "energy"}
-    names["global-0.1-random-mean8/l2/tau1"] = "8 random masks"
-    head = ["teacher", "1 − max p", *(f"{title} − (1 − max p)" for title in names.values())]
-    body = []
-    for name, t in found["teachers"].items():
-        own = {row["score"]: row["difference"] for row in t["aurc_above_doubt"]}
-        first = f"{by_score(t['rows'])['max_probability/tau1']['aurc']:.2f}"
-        body.append([name, first, *(difference(own[score], 2) for score in names)])
+            six, first = row["given_wrong"], row["score"].startswith("cross")
+            body.append([name, titled(row["score"]), f"{six[0]:.3f}", "" if first else difference(six[3:]), ""])
+        for row in (row for row in t["beyond"] if row["base"].startswith("cross_entropy")):
+            text = f"{titled(row['base'])}, {titled(row['added'])} added"
+            body.append([name, text, f"{row['figures'][0]:.3f}", "", difference(row["figures"][3:])])
     return markdown(head, body)
 
 

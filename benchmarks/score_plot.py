@@ -12,6 +12,12 @@ from score_columns import DOUBT_COLUMN, SPARSITIES
 
 MASKS = {"global": "global-{:g}", "layer": "layer-{:g}", "random": "global-{:g}-random0"}
 """Three ways to choose the weights that go → name of the probe."""
+CURVES = {
+    "global, τ_d 1": "global-{:g}/l2/tau1",
+    "global, τ_d ¼": "global-{:g}/l2/tau0.25",
+    "layer, τ_d ¼": "layer-{:g}/l2/tau0.25",
+    "random, τ_d ¼": "global-{:g}-random0/l2/tau0.25",
+}
 TARGETS = {
     "own_error": "own error",
     "other_error": "another's error",
@@ -37,9 +43,9 @@ def plot(path: Path, found: Found) -> None:
         for row, target in zip(axes, targets, strict=True):
             for axis, (name, t) in zip(row, teachers.items(), strict=True):
                 rows = by_score(t["rows"])
-                for mask, pattern in MASKS.items():
-                    y = [rows[f"{pattern.format(s)}/l2/tau1"][target] for s in SPARSITIES]
-                    (line,) = axis.plot(SPARSITIES, [v[0] for v in y], marker=".", linewidth=1, label=mask)
+                for title, pattern in CURVES.items():
+                    y = [rows[pattern.format(s)][target] for s in SPARSITIES]
+                    (line,) = axis.plot(SPARSITIES, [v[0] for v in y], marker=".", linewidth=1, label=title)
                     low, high = [v[1] for v in y], [v[2] for v in y]
                     axis.fill_between(SPARSITIES, low, high, color=line.get_color(), alpha=0.15, lw=0)
                 axis.axhline(rows[DOUBT_COLUMN][target][0], color="k", ls="--", lw=1, label="1 − max p")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from score_columns import (
     DEFAULT,
     DEFAULT_COLUMN,
     DISTANCE,
+    DISTANCES,
     DOUBT_COLUMN,
     LABEL_COLUMN,
     MAGNITUDE,
@@ -20,16 +22,18 @@ from score_columns import (
     RANDOM,
     RANDOM_LAYER,
     RANDOM_SEEDS,
+    SHARP_COLUMN,
     WITHOUT_PROBE,
     Columns,
     headline,
     mean_over,
     plain_columns,
-    probe_columns,
     random_mean,
+    shown,
     singles,
     view_columns,
     with_label,
+    with_probe,
 )
 from score_figures import (
     Bools,
@@ -43,8 +47,6 @@ from score_figures import (
     chosen_by_halves,
     resamples,
 )
-
-from dlkd.difficulty import ProbeSpec
 
 VIEWS = 8
 Rows = list[dict[str, Any]]
@@ -76,7 +78,7 @@ class Plain:
         """Every table by its name."""
         return {
             "probes": probes(self.answers),
-            "rows": rows(self.columns, self.rulers, self.doubt, self.targets["own_error"]),
+            "rows": rows(shown(self.columns), self.rulers, self.doubt, self.targets["own_error"]),
             "label_aware": self.label_aware(),
             "random_probes": self.random_probes(),
             "averaged_views": self.averaged_views(),
@@ -108,13 +110,14 @@ class Plain:
     def random_probes(self) -> Rows:
         """AUROC of the mean distance over 1, 2, 4 and 8 random masks: mean and sd over disjoint groups of masks."""
         found: Rows = []
-        for sparsity in (s for s, seeds in RANDOM_SEEDS.items() if seeds > 1):
-            each = singles(self.columns, sparsity)
+        for sparsity, distance in itertools.product((s for s, seeds in RANDOM_SEEDS.items() if seeds > 1), DISTANCES):
+            each = singles(self.columns, sparsity, distance)
             for target, ruler in self.rulers.items():
                 for count in (1, 2, 4, 8):
                     groups = [mean_over(each[k : k + count]) for k in range(0, len(each), count)]
                     values = [float(auroc(score, ruler.positive)[0]) for score in groups]
-                    row = {"sparsity": sparsity, "target": target, "probes": count, "auroc": rounded(np.mean(values))}
+                    row = {"sparsity": sparsity, "tau": distance.temperature, "target": target, "probes": count}
+                    row |= {"auroc": rounded(np.mean(values))}
                     row |= {"sd": rounded(np.std(values, ddof=1))} if len(values) > 1 else {}
                     row |= {"above_one": three(ruler.above_mean(groups[0], each))} if len(values) == 1 else {}
                     found.append(row)
@@ -124,7 +127,7 @@ class Plain:
         """Scores averaged over 1, 4 and 8 crop-and-flip views; ``gain`` is over the same score of the plain image."""
         each = [view_columns(self.answers, View("crop_flip", k)) for k in range(VIEWS)]
         found: Rows = []
-        for name in each[0]:
+        for name in (DOUBT_COLUMN, "entropy/tau1", "energy/tau1", DEFAULT_COLUMN, SHARP_COLUMN):
             for target, positive in self.targets.items():
                 ruler = Ruler(positive, self.weights, self.columns[name])
                 for count in (1, 4, 8):
@@ -135,13 +138,12 @@ class Plain:
     def beyond(self) -> Rows:
         """What is known together beyond the base alone, out of fold; see :func:`score_figures.beyond`."""
         teacher_only = [f"{name}/tau1" for name in WITHOUT_PROBE]
-        probed = [DEFAULT_COLUMN, f"{DEFAULT.name}/js/tau1"]
-        probed += [DISTANCE.column(ProbeSpec(s).name) for s in (0.1, 0.5)]
-        probed.append(random_mean(0.1))
+        probed = [DEFAULT_COLUMN, SHARP_COLUMN, f"{DEFAULT.name}/js/tau1"]
+        probed += [random_mean(0.01, distance) for distance in DISTANCES]
         wanted = [([DOUBT_COLUMN], name) for name in (*teacher_only[1:], *probed)]
-        wanted += [(teacher_only, name) for name in (DEFAULT_COLUMN, random_mean(0.1))]
-        with_it = [([LABEL_COLUMN], DOUBT_COLUMN), ([LABEL_COLUMN], DEFAULT_COLUMN)]
-        with_it.append(([LABEL_COLUMN, DOUBT_COLUMN], DEFAULT_COLUMN))
+        wanted += [(teacher_only, name) for name in (DEFAULT_COLUMN, SHARP_COLUMN)]
+        with_it = [([LABEL_COLUMN], name) for name in (DOUBT_COLUMN, DEFAULT_COLUMN, SHARP_COLUMN)]
+        with_it += [([LABEL_COLUMN, DOUBT_COLUMN], name) for name in (DEFAULT_COLUMN, SHARP_COLUMN)]
         found: Rows = []
         for target, positive in self.targets.items():
             known = {**self.columns, **(self.seeing_the_label() if target == "given_wrong" else {})}
@@ -152,7 +154,7 @@ class Plain:
 
     def chosen(self) -> Rows:
         """The best score of a probe, chosen on half of the images and judged on the other half."""
-        candidates = probe_columns(self.columns)
+        candidates = with_probe(shown(self.columns))
         references = {"doubt": self.doubt, "default": self.columns[DEFAULT_COLUMN]}
         found: Rows = []
         for target, positive in self.targets.items():
@@ -189,12 +191,13 @@ def rows(columns: Columns, rulers: Mapping[str, Ruler], doubt: Floats, error: Bo
     ]
 
 
-def one_view(answers: Answers, bootstrap: Bootstrap) -> Rows:
+def one_view(answers: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
     """Scores of one augmented view, for the teacher's error on that very view."""
     view = View("crop_flip", 0)
     columns, labels = view_columns(answers, view), answers.images.samples.labels
     wrong, doubt = errors(answers(view), labels), columns[DOUBT_COLUMN]
-    return rows(columns, {"own_error": Ruler(wrong, resamples(len(wrong), *bootstrap), doubt)}, doubt, wrong)
+    ruler = Ruler(wrong, resamples(len(wrong), *bootstrap), doubt)
+    return {"share": rounded(wrong.mean()), "rows": rows(columns, {"own_error": ruler}, doubt, wrong)}
 
 
 def mixed_views(answers: Answers, second: Answers, view: View, bootstrap: Bootstrap) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _content(file: Path) -> Any:
         with file.open(newline="") as rows:
             return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(rows)]
     if file.name == "results.json":
-        found = json.loads(file.read_text())
+        found = {k: v for k, v in json.loads(file.read_text()).items() if k != "seconds"}
         found["training"] = {k: v for k, v in found["training"].items() if k not in CLOCK}
         found["remarks"] = [remark for remark in found["remarks"] if "is damaged" not in remark]
         return found

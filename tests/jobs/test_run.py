@@ -19,7 +19,7 @@ from dlkd.data import load_data
 from dlkd.models import build_model, load_model
 
 BEFORE = {"run.json", "config.yaml", "labels.npz"}
-AFTER = {"metrics.csv", "checkpoint.pt", "student.safetensors", "student.json", "results.json"}
+AFTER = {"metrics.csv", "checkpoint.pt", "student.safetensors", "student.json", "predictions.npz", "results.json"}
 
 
 @pytest.fixture(scope="module")

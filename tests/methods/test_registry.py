@@ -25,6 +25,7 @@ STATED = {
         "ce_weight": 0.1,
         "kd_weight": 0.9,
         "distance_temperature": 1.0,
+        "shuffled": False,
     },
 }
 

@@ -29,6 +29,7 @@ class DLKDLoss(Composition):
         ce_weight, kd_weight: w_ce and w_kd, not negative.
         distance_temperature: τ_d of the score.
         score: what difficulty is, see :class:`DifficultyScore`; ``distance`` between teacher and probe by default.
+        shuffled: give each sample the temperature of another of its batch: a control.
     """
 
     temperature: TemperatureByDifficulty
@@ -45,10 +46,11 @@ class DLKDLoss(Composition):
         *,
         distance_temperature: float = 1.0,
         score: ScoreName = "distance",
+        shuffled: bool = False,
     ) -> None:
         measured = DifficultyScore(score, distance_temperature)
         mapping = DifficultyTemperature(t_easy, t_hard, gamma)
-        rule = TemperatureByDifficulty(mapping, DifficultyLevel(level, measured.bound), measured)
+        rule = TemperatureByDifficulty(mapping, DifficultyLevel(level, measured.bound), measured, shuffled=shuffled)
         super().__init__(rule, scale=scale, label_weight=ce_weight, kd_weight=kd_weight)
 
     @property
