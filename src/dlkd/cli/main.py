@@ -45,10 +45,8 @@ RUN_FLAGS = {
 }
 
 
-TEST = {
-    "final": "read the test images for every finished cell, and note it in the ledger",
-    "collect": "run nothing, but write the tables of what is there",
-}
+COLLECT = {"collect": "run nothing, but write the tables of what is there"}
+TEST = {"final": "read the test images for every finished cell, and note it in the ledger", **COLLECT}
 REPLACE = {"overwrite": "replace what is there"}
 TRAIN, DISTILL = "dlkd.train.options:TrainOptions", "dlkd.train.options:DistillOptions"
 EVALUATE, DIFFICULTY = "dlkd.jobs.evaluate:EvaluateOptions", "dlkd.jobs.difficulty:DifficultyOptions"
@@ -72,6 +70,12 @@ COMMANDS = {
         "dlkd.compare.study:CompareOptions",
         "dlkd.compare.job:compare",
         TEST,
+    ),
+    "tune": Command(
+        "find settings for methods with one small budget",
+        "dlkd.compare.tune:TuneOptions",
+        "dlkd.compare.tune:tune",
+        COLLECT,
     ),
     "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }

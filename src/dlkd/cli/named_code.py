@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dlkd.errors import UserError
+from dlkd.pages.merge import nested
 
-LOOKED_UP = {"method": (), "data.name": ("hf",)}
+LOOKED_UP: dict[str, tuple[str, ...]] = {"method": (), "methods": (), "data.name": ("hf",)}
 """What may stand before a colon without being imported, by the option that names code."""
 MODELS = ("cifar", "timm", "torchvision")
 """The same of every other ``name``: those are of models."""
@@ -38,15 +39,29 @@ def check_named_code(options: Any, arguments: Sequence[str]) -> None:
 
 
 def _named(options: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    for field in dataclasses.fields(options):
-        value, option = getattr(options, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(value):
+    for key, value in _values(options):
+        option = f"{prefix}{key}"
+        if dataclasses.is_dataclass(value) or isinstance(value, dict):
             yield from _named(value, f"{option}.")
-        elif field.name in ("name", "method"):
-            for name in value if isinstance(value, list) else [value]:
+        if key in ("name", "method", "methods"):
+            for name in value if isinstance(value, (list, dict)) else [value]:
                 # A method may be made of several parts: dlkd+my_module:MINE.
                 parts = name.split("+") if isinstance(name, str) else []
-                yield from ((option, part) for part in parts if _is_code(part, LOOKED_UP.get(option, MODELS)))
+                yield from ((option, part) for part in parts if _is_code(part, _looked_up(option)))
+
+
+def _values(options: Any) -> Iterator[tuple[str, Any]]:
+    """Of a dataclass, or of an open page of options, which may write ``data.name: x``."""
+    if not isinstance(options, dict):
+        yield from ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
+        yield from nested(getattr(options, "page_of_recipe", {})).items()
+    else:
+        yield from nested(options).items()
+
+
+def _looked_up(option: str) -> tuple[str, ...]:
+    """Options of a study stand within a group of it, as ``run.data.name``."""
+    return next((words for end, words in LOOKED_UP.items() if f".{option}".endswith(f".{end}")), MODELS)
 
 
 def _is_code(name: str, looked_up: Sequence[str]) -> bool:

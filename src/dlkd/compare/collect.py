@@ -61,7 +61,7 @@ def collect(options: CompareOptions, cells: Sequence[Cell]) -> dict[str, Any]:
     Raises:
         UserError: a finished cell was run with other settings, or is damaged.
     """
-    done = {cell.options.out: each for cell in cells if (each := _read(cell)) is not None}
+    done = {cell.options.out: each for cell in cells if (each := read_cell(cell)) is not None}
     rows: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         rows.setdefault(cell[:3], []).append(cell)
@@ -83,7 +83,7 @@ def _row(cells: Sequence[Cell], done: Mapping[Path, Found], options: CompareOpti
     first = cells[0]
     of = {cell.seed: done[cell.options.out] for cell in cells if cell.options.out in done}
     seeds = {str(seed): each.figures for seed, each in of.items()}
-    failed = {str(c.seed): _read_json(failure(c))["reason"] for c in cells if failure(c).is_file()}
+    failed = {str(c.seed): reason_of(c) for c in cells if failure(c).is_file()}
     names = [name for name in FIGURES if any(name in figures for figures in seeds.values())]
     return {
         "row": first.row,
@@ -181,8 +181,12 @@ def _over_images(ours: Mapping[int, Found], theirs: Mapping[int, Found], figure:
     return None if right[0].shape != right[1].shape else bootstrap_difference(*right)._asdict()
 
 
-def _read(cell: Cell) -> Found | None:
-    """What a finished cell left; None where it is not finished."""
+def read_cell(cell: Cell) -> Found | None:
+    """What a finished cell left; None where it is not finished.
+
+    Raises:
+        UserError: it was run with other settings, or is damaged.
+    """
     folder = cell.options.out
     if not (folder / RESULTS).is_file():
         return None
@@ -192,6 +196,11 @@ def _read(cell: Cell) -> Found | None:
         results["test"] = _read_json(folder / FINAL)
     figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
     return Found(cell, figures, _answers(folder), results)
+
+
+def reason_of(cell: Cell) -> str:
+    """Why a cell could not be run."""
+    return str(_read_json(failure(cell)).get("reason"))
 
 
 def _check_same(cell: Cell) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dlkd.compare.collect import collect
+from dlkd.compare.collect import collect, reason_of
 from dlkd.compare.final import read_test_images
 from dlkd.compare.render import csv_text, latex, markdown
 from dlkd.compare.study import Cell, CompareOptions, plan
@@ -46,7 +46,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 def _say_what_failed(cells: list[Cell]) -> None:
     failed = [cell for cell in cells if failure(cell).is_file() and not finished(cell)]
     if failed:
-        reasons = [f"{c.row} seed {c.seed}: {json.loads(failure(c).read_text())['reason']}" for c in failed]
+        reasons = [f"{c.row} seed {c.seed}: {reason_of(c)}" for c in failed]
         raise UserError(f"{len(failed)} cells could not be run: {first_few(reasons)}")
 
 

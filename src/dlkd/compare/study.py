@@ -27,11 +27,11 @@ QUICK: Page = {"engine": {"tensorboard": False, "report": False, "evaluate_every
 
 
 @dataclass(frozen=True)
-class CompareOptions:
-    """Compare methods under one recipe, on the same views, over several seeds.
+class StudyOptions:
+    """Methods × conditions × pairs × seeds under one recipe.
 
     Attributes:
-        out: folder of the comparison; the same command goes on with what is there, and adds to it.
+        out: folder of the study; the same command goes on with what is there, and adds to it.
         recipe: name or file of the recipe that all cells share.
         run: options of ``dlkd distill`` for all cells, as ``--run.data.root DATA``; they win over the recipe.
         methods: names as for --method, or a group: name → options of its cells, as ``{kd-2: {method: kd, loss:
@@ -39,26 +39,18 @@ class CompareOptions:
         conditions: name → options, as ``{noisy: {data: {noise: 0.4}}}``; all combine with all methods.
         pairs: name → options of teacher and student.
         seeds: how many, counted from 0, or a list.
-        baseline: the method that the others are held against.
-        ours: methods that are held against the best of the others; by default those that dlkd is part of.
         workers: processes that share the cells; the command may run on several machines at once as well.
-        final: read the test images for every finished cell, and note it in the ledger.
-        ledger: file to which each reading of the test images is added.
         collect: run nothing, but write the tables of what is there.
     """
 
-    out: Path = Path("runs/compare")
+    out: Path
     recipe: str | None = None
     run: dict[str, Any] = field(default_factory=dict)
     methods: dict[str, dict[str, Any] | None] | list[str] = field(default_factory=lambda: ["ce", "kd", "dlkd"])
     conditions: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     pairs: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     seeds: list[int] | int = 3
-    baseline: str = "kd"
-    ours: list[str] | None = None
     workers: int = 1
-    final: bool = False
-    ledger: Path | None = None
     collect: bool = False
 
     def check(self) -> None:
@@ -77,14 +69,47 @@ class CompareOptions:
                     )
         if self.workers < 1:
             raise UserError(f"expected --workers to be at least 1, but got {self.workers}")
-        for name in self.ours or []:
-            if name not in self.methods:
-                raise UserError(f"expected --ours to be some of --methods, but got {name}")
 
     @property
     def seed_list(self) -> list[int]:
         """The seeds."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def page_of_recipe(self) -> Page:
+        """The options that the recipe names."""
+        return {} if self.recipe is None else read_plain(resolve_config(self.recipe))
+
+    @property
+    def pages(self) -> dict[str, Page]:
+        """The options of each method's cells."""
+        given = self.methods if isinstance(self.methods, dict) else dict.fromkeys(self.methods, None)
+        return {name: {"method": name, **nested(of or {})} for name, of in given.items()}
+
+
+@dataclass(frozen=True)
+class CompareOptions(StudyOptions):
+    """Compare methods under one recipe, on the same views, over several seeds.
+
+    Attributes:
+        baseline: the method that the others are held against.
+        ours: methods that are held against the best of the others; by default those that dlkd is part of.
+        final: read the test images for every finished cell, and note it in the ledger.
+        ledger: file to which each reading of the test images is added.
+    """
+
+    out: Path = Path("runs/compare")
+    baseline: str = "kd"
+    ours: list[str] | None = None
+    final: bool = False
+    ledger: Path | None = None
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        super().check()
+        for name in self.ours or []:
+            if name not in self.methods:
+                raise UserError(f"expected --ours to be some of --methods, but got {name}")
 
     @property
     def our_methods(self) -> list[str]:
@@ -108,35 +133,34 @@ class Cell(NamedTuple):
         return self.pair, self.condition, self.seed
 
     @property
+    def place(self) -> str:
+        """Pair and condition in one name, only where there are several."""
+        return _row(self.pair, self.condition, ONE) or ONE
+
+    @property
     def row(self) -> str:
         """Pair, condition and method in one name; the pair and the condition only where there are several."""
         return _row(self.pair, self.condition, self.method)
 
 
-def plan(options: CompareOptions) -> list[Cell]:
+def plan(options: StudyOptions) -> list[Cell]:
     """All cells, seed by seed; those that share views stand together.
 
     Raises:
         UserError: an option that no run would take, with the cell that it is of.
     """
     options.check()
-    recipe = {} if options.recipe is None else read_plain(resolve_config(options.recipe))
-    shared, read = merged(QUICK, recipe, nested(options.run)), TypedOptions(DistillOptions)
+    shared, read = merged(QUICK, options.page_of_recipe, nested(options.run)), TypedOptions(DistillOptions)
     runs: list[tuple[tuple[str, str, str], DistillOptions]] = []
     for pair, of_pair in (options.pairs or {ONE: None}).items():
         for condition, of_condition in (options.conditions or {ONE: None}).items():
-            for method, of_method in _methods(options).items():
+            for method, of_method in options.pages.items():
                 page = merged(shared, *(nested(part or {}) for part in (of_pair, of_condition, of_method)))
                 runs.append(((pair, condition, method), _checked(read, page, _row(pair, condition, method))))
     if any(find_method(part).uses_probe for _, run in runs for part in parse_method(run.method)):
         # One store then serves all: what the probes say is kept for those that do not look at it as well.
         runs = [(name, replace(run, storage=replace(run.storage, probe_logits=True))) for name, run in runs]
-    return [_cell(options, name, run, seed) for seed in options.seed_list for name, run in runs]
-
-
-def _methods(options: CompareOptions) -> dict[str, Page]:
-    given = options.methods if isinstance(options.methods, dict) else dict.fromkeys(options.methods, None)
-    return {name: {"method": name, **nested(of or {})} for name, of in given.items()}
+    return [cell(options.out, name, run, seed) for seed in options.seed_list for name, run in runs]
 
 
 def _checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> DistillOptions:
@@ -156,12 +180,13 @@ def _row(pair: str, condition: str, method: str) -> str:
     return "/".join(part for part in (pair, condition, method) if part != ONE)
 
 
-def _cell(options: CompareOptions, name: tuple[str, str, str], run: DistillOptions, seed: int) -> Cell:
-    folder = options.out / "cells" / _row(*name) / f"seed{seed}"
+def cell(out: Path, name: tuple[str, str, str], run: DistillOptions, seed: int) -> Cell:
+    """One run of a study in ``out``: its folder, its seed, and the store that it shares."""
     taught = find_method(parse_method(run.method)[0]).teacher
     stored = taught and run.probe.norm != "batch"
-    store = options.out / "stores" / f"{_views(run)}-seed{seed}" if stored else None
+    store = out / "stores" / f"{_views(run)}-seed{seed}" if stored else None
     storage = run.storage if stored else StorageOptions()
+    folder = out / "cells" / _row(*name) / f"seed{seed}"
     return Cell(*name, seed, replace(run, out=folder, seed=seed, store=store, storage=storage))
 
 

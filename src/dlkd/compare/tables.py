@@ -13,12 +13,21 @@ from dlkd.compare.study import ONE
 
 NOT_RUN = "not run"
 TITLES = {
-    "test": "test, %",
-    "held_out": "held out, labels as given, %",
-    "held_out_clean": "held out, true labels, %",
-    "ece": "calibration error, %",
-    "wrong_label": "wrong labels memorised, %",
+    "test": "test %",
+    "held_out": "held-out %",
+    "held_out_clean": "true labels %",
+    "ece": "ECE %",
+    "wrong_label": "memorised %",
     "seconds": "seconds",
+}
+"""Short, since ten methods by these columns are to fit a screen; :data:`MEANINGS` says what they are."""
+MEANINGS = {
+    "test": "test %: accuracy on the test images",
+    "held_out": "held-out %: accuracy on the held-out training images with their labels as given, which may be wrong",
+    "held_out_clean": "true labels %: the same images with their true labels",
+    "ece": "ECE %: expected calibration error, held-out images",
+    "wrong_label": "memorised %: wrong training labels that the student answers",
+    "seconds": "seconds: of training",
 }
 DIGITS = {"seconds": 0}
 HEADLINE = ("test", "held_out_clean", "held_out")
@@ -53,7 +62,7 @@ def _part(found: Mapping[str, Any], place: tuple[str, str]) -> Part:
     best = next((c["against"] for c in found["compared"] if _is_at(c, place) and c["best_baseline"]), None)
     against = list(dict.fromkeys(name for name in (found["baseline"], best) if name is not None))
     columns = ["method", *(TITLES[name] for name in shown)]
-    columns += [f"− {name} (95 % over seeds)" for name in against]
+    columns += [f"− {name}" for name in against]
     return Part(
         " / ".join(name for name in place if name != ONE) or "methods",
         columns,
@@ -131,8 +140,10 @@ def print_tables(found: Mapping[str, Any]) -> None:
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """What the tables mean, and what they do not."""
     read = any("test" in row["figures"] for row in found["rows"])
+    shown = [words for name, words in MEANINGS.items() if any(name in row["figures"] for row in found["rows"])]
     lines = [
-        "Last epoch, mean ± sd over seeds; differences are paired by seed, with a t-interval over seeds.",
+        "Last epoch, mean ± sd over seeds; differences are paired by seed, with a t-interval over seeds (95 %).",
+        "; ".join(shown) + ".",
         "Test images were read with --final." if read else "The test images have not been read.",
     ]
     for place in dict.fromkeys((row["pair"], row["condition"]) for row in found["rows"]):
