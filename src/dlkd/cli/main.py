@@ -36,6 +36,8 @@ class Command(NamedTuple):
     run: str
     """``module:function`` of the options."""
     flags: dict[str, str]
+    word: str = ""
+    """The option that a word after the command stands for."""
 
 
 RUN_FLAGS = {
@@ -76,6 +78,13 @@ COMMANDS = {
         "dlkd.compare.tune:TuneOptions",
         "dlkd.compare.tune:tune",
         COLLECT,
+    ),
+    "reproduce": Command(
+        "run a published row again",
+        "dlkd.compare.reproduce:ReproduceOptions",
+        "dlkd.compare.reproduce:reproduce",
+        {},
+        "row",
     ),
     "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }
@@ -147,7 +156,7 @@ def _run(arguments: list[str]) -> None:
         to, last = (groups[first], second) if second else (subcommands, first)
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        rest, given = taken_out(arguments, _open_groups(wanted))
+        rest, given = taken_out(_with_word(arguments, wanted), _open_groups(wanted))
         files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
         with plain_values():
             parsed = parser.parse_args(files_read)
@@ -196,6 +205,14 @@ def _wanted(arguments: Sequence[str]) -> str:
     """The command, of one word or two; empty where there is none."""
     words = [a for a in arguments if not a.startswith("-")]
     return " ".join(words[: 2 if words and words[0] in GROUPS else 1])
+
+
+def _with_word(arguments: list[str], command: str) -> list[str]:
+    """``dlkd reproduce ROW`` as ``dlkd reproduce --row=ROW``."""
+    at = arguments.index(command.split()[-1]) + 1 if command in COMMANDS else len(arguments)
+    if at < len(arguments) and not arguments[at].startswith("-") and COMMANDS[command].word:
+        return [*arguments[:at], f"--{COMMANDS[command].word}={arguments[at]}", *arguments[at + 1 :]]
+    return arguments
 
 
 def _with_own_settings(arguments: list[str], command: str) -> list[str]:

@@ -156,14 +156,19 @@ def plan(options: StudyOptions) -> list[Cell]:
         for condition, of_condition in (options.conditions or {ONE: None}).items():
             for method, of_method in options.pages.items():
                 page = merged(shared, *(nested(part or {}) for part in (of_pair, of_condition, of_method)))
-                runs.append(((pair, condition, method), _checked(read, page, _row(pair, condition, method))))
+                runs.append(((pair, condition, method), checked(read, page, _row(pair, condition, method))))
     if any(find_method(part).uses_probe for _, run in runs for part in parse_method(run.method)):
         # One store then serves all: what the probes say is kept for those that do not look at it as well.
         runs = [(name, replace(run, storage=replace(run.storage, probe_logits=True))) for name, run in runs]
     return [cell(options.out, name, run, seed) for seed in options.seed_list for name, run in runs]
 
 
-def _checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> DistillOptions:
+def checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> DistillOptions:
+    """The options of a cell, but for what the study gives to each.
+
+    Raises:
+        UserError: no run would take them.
+    """
     try:
         run = read(page)
         resolve_loss(run.method, run.loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -124,10 +125,12 @@ def flat(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def print_tables(found: Mapping[str, Any]) -> None:
-    """On the screen."""
+    """On the screen, and in a file of it as wide as they are."""
     console = Console()
+    if not console.is_terminal:
+        console.width = 200
     for part in parts(found):
-        table = Table(title=Text(part.title))
+        table = Table(title=Text(part.title), box=SIMPLE)
         for at, column in enumerate(part.columns):
             table.add_column(Text(column), justify="right" if at else "left")
         for row in part.rows:

@@ -1,0 +1,143 @@
+"""``dlkd reproduce``: run a published row again, and say whether it comes out where its seeds say it should."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from dlkd.compare.collect import COMPARED, read_cell, reason_of
+from dlkd.compare.statistics import band
+from dlkd.compare.study import Cell, cell, checked
+from dlkd.compare.work import failure, run_cells
+from dlkd.errors import UserError
+from dlkd.files import write_json
+from dlkd.pages.merge import Page, merged, nested
+from dlkd.pages.typed import TypedOptions
+from dlkd.train.options import DistillOptions
+
+READ_BY_RUNS = tuple(figure for figure in COMPARED if figure != "test")
+"""Accuracies of held-out images: a comparison reads the test images apart from its runs."""
+OUTSIDE = 1
+"""Exit status where the row does not come out."""
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Run one row of a comparison again, with seeds of your own or with its own.
+
+    Attributes:
+        row: name of the file without its ending, and of the row in it, as ``mapping/sym40/dlkd``.
+        results: folder of the files that ``dlkd compare`` left, as ``mapping.json``.
+        run: options in place of the row's, as ``--run.data.root DATA``: where data and teacher lie is not part of it.
+        seeds: to run; by default the first that the row does not have. One that it has must give its figures again, to
+            the last digit on the same machine and versions.
+        workers: processes that share the seeds.
+        out: folder of the runs and of ``results.json``.
+    """
+
+    row: str
+    results: Path = Path("results")
+    run: dict[str, Any] = field(default_factory=dict)
+    seeds: list[int] | None = None
+    workers: int = 1
+    out: Path = Path("runs/reproduce")
+
+
+def reproduce(options: ReproduceOptions) -> dict[str, Any]:
+    """Returns the content of ``results.json``.
+
+    Raises:
+        UserError: no such row, options that no run would take, or a run that failed.
+        SystemExit: with status 1, the mean of the new seeds lies outside the band of the published ones.
+    """
+    published = find_row(options.results, options.row)
+    cells = _cells(options, published)
+    run_cells(cells, options.workers)
+    if failed := [c for c in cells if failure(c).is_file()]:
+        raise UserError(f"{options.row} seed {failed[0].seed} could not be run: {reason_of(failed[0])}")
+    found = {c.seed: each.figures for c in cells if (each := read_cell(c)) is not None}
+    figures = {name: judged for name in READ_BY_RUNS if (judged := _judged(published, found, name)) is not None}
+    content = {"command": "reproduce", "row": options.row, "options": published["options"], "figures": figures}
+    write_json(options.out / "results.json", content)
+    for name, judged in figures.items():
+        print(_sentence(options.row, name, judged))
+    if any(judged["inside"] is False for judged in figures.values()):
+        raise SystemExit(OUTSIDE)
+    return content
+
+
+def find_row(results: Path, name: str) -> dict[str, Any]:
+    """A row by the name of its file and its own.
+
+    Raises:
+        UserError: there is no such file or row; the message names the nearest.
+    """
+    stem, _, row = name.partition("/")
+    file = results / f"{stem}.json"
+    if not row or not file.is_file():
+        files = sorted(path.stem for path in results.glob("*.json"))
+        raise UserError(
+            f"expected --row to be FILE/ROW with FILE.json in {results}, which has {', '.join(files) or 'none'}, but "
+            f"got {name!r:.80}"
+        )
+    try:
+        rows = {str(each["row"]): dict(each) for each in json.loads(file.read_text())["rows"] if "options" in each}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"expected {file} to be the results.json of dlkd compare, but it has no rows of it") from error
+    if row not in rows:
+        near = difflib.get_close_matches(row, rows, n=1, cutoff=0)
+        raise UserError(
+            f"expected a row of {file}, but got {row!r:.80}" + (f"; did you mean {near[0]}?" if near else "")
+        )
+    return rows[row]
+
+
+def _cells(options: ReproduceOptions, published: Mapping[str, Any]) -> list[Cell]:
+    page: Page = merged(published["options"], nested(options.run))
+    run = checked(TypedOptions(DistillOptions), page, published["row"])
+    taken = {int(seed) for seed in published["seeds"]}
+    seeds = options.seeds or [next(seed for seed in range(len(taken) + 1) if seed not in taken)]
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"expected --seeds to be different seeds, but got {seeds}")
+    name = (published["pair"], published["condition"], published["method"])
+    return [cell(options.out, name, run, seed) for seed in seeds]
+
+
+def _judged(published: Mapping[str, Any], found: Mapping[int, Mapping[str, float]], name: str) -> dict[str, Any] | None:
+    """One figure: what was published, what came, and whether new seeds are where they are expected."""
+    before = {int(seed): of[name] for seed, of in published["seeds"].items() if name in of}
+    now = {seed: of[name] for seed, of in found.items() if name in of}
+    new = [value for seed, value in now.items() if seed not in before]
+    if not before or not now:
+        return None
+    low, high = band(before.values(), new=len(new)) if new and len(before) > 1 else (None, None)
+    return {
+        "published": {str(seed): value for seed, value in before.items()},
+        "found": {str(seed): value for seed, value in now.items()},
+        "difference": {str(seed): value - before[seed] for seed, value in now.items() if seed in before},
+        "mean_of_new": mean(new) if new else None,
+        "band": None if low is None else [low, high],
+        "inside": None if low is None or high is None else low <= mean(new) <= high,
+    }
+
+
+def _sentence(row: str, name: str, of: Mapping[str, Any]) -> str:
+    words = []
+    if of["band"] is not None:
+        low, high = of["band"]
+        where = "inside" if of["inside"] else "OUTSIDE"
+        words.append(
+            f"{of['mean_of_new']:.2f} % with new seeds, {where} the band of {low:.2f} to {high:.2f} % that the "
+            f"{len(of['published'])} published seeds give"
+        )
+    elif of["mean_of_new"] is not None:
+        words.append(f"{of['mean_of_new']:.2f} % with new seeds; one published seed gives no band")
+    for seed, difference in of["difference"].items():
+        same = "the published figure" if difference == 0 else f"{difference:+.2f} from the published figure"
+        words.append(f"seed {seed}: {of['found'][seed]:.2f} %, {same}".replace("+-", "-"))
+    return f"{row}, {name}: {'; '.join(words)}"
