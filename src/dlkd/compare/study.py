@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dlkd.difficulty import PROBE_SCORES
+from dlkd.difficulty import PROBE_SCORES, SHARED_TEMPERATURES
 from dlkd.errors import UserError
 from dlkd.jobs.card import plain
 from dlkd.methods import resolve_loss
@@ -198,14 +198,14 @@ def cell(out: Path, name: tuple[str, str, str], run: DistillOptions, seed: int) 
 def _views(run: DistillOptions) -> str:
     """Names what a store holds: runs of one name and seed can share theirs."""
     settings = resolve_loss(run.method, run.loss)
-    of_probe = settings.get("score", "distance") in PROBE_SCORES
+    tau = settings.get("distance_temperature", 1.0) if settings.get("score") in PROBE_SCORES else 1.0
     data = plain(run.data)
     if run.probe.sparsity != "auto":  # which looks at labels
         data = {key: value for key, value in data.items() if not key.startswith("noise") and key != "labelled"}
     known = {
         "teacher": plain(run.teacher),
         "probe": {k: v for k, v in plain(run.probe).items() if k not in ("reference", "level_views")},
-        "tau": settings.get("distance_temperature", 1.0) if of_probe else 1.0,
+        "tau": None if tau in SHARED_TEMPERATURES else tau,
         "data": data,
         "views": plain(run.views),
         "storage": plain(run.storage),

@@ -75,6 +75,8 @@ _KINDS: dict[ScoreName, _Kind] = {
     "cross_entropy": _Kind("label", None, lambda logits, target, t: cross_entropy(frozen(logits).float() / t, target)),
 }
 PROBE_SCORES: tuple[ScoreName, ...] = tuple(name for name, kind in _KINDS.items() if kind.needs == "probe")
+SHARED_TEMPERATURES = (0.25, 1.0)
+"""Temperatures at which every store keeps the scores of the probe, so that runs of either can share it."""
 
 
 @dataclass(frozen=True)

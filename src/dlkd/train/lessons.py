@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dlkd.data import ViewFamily
-from dlkd.difficulty import PROBE_SCORES, DifficultyScore
+from dlkd.difficulty import PROBE_SCORES, SHARED_TEMPERATURES, DifficultyScore
 from dlkd.errors import UserError
 from dlkd.store import MANIFEST, LiveLessons, Manifest, StoredLessons, compare
 from dlkd.store.shards import STRONG
@@ -21,10 +21,12 @@ def connect_lessons(session: Session, options: DistillOptions) -> None:
         UserError: a store that is not of this teacher and these views, or that cannot serve the method.
     """
     assert session.teaching is not None
-    # At the temperature of a score that looks at the probe; others leave the columns of a shared store as they are.
-    tau = session.score.temperature if session.score.needs == "probe" else 1.0
-    wanted = PROBE_SCORES if options.store is not None else [n for n in PROBE_SCORES if n == session.score.name]
-    scores = [DifficultyScore(name, tau) for name in wanted]
+    of_probe = session.score.needs == "probe"
+    scores = [session.score] if of_probe else []
+    if options.store is not None:
+        # A column is 4 bytes beside hundreds of logits: with the usual ones, methods of other scores share the store.
+        taus = {*SHARED_TEMPERATURES, *([session.score.temperature] if of_probe else [])}
+        scores = [DifficultyScore(name, tau) for name in PROBE_SCORES for tau in sorted(taus)]
     tap = None if session.taps is None else session.taps.teacher
     probe_logits = session.method.uses_probe or options.storage.probe_logits
     live = LiveLessons(session.teaching.teacher, scores, probe_logits=probe_logits, tap=tap)
