@@ -20,7 +20,8 @@ SCOPES: tuple[Literal["global", "layer"], ...] = ("global", "layer")
 TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 SHARP = 0.25
 """Below 1, added after a first look at 1 to 8; what is chosen among all is therefore judged on other images."""
-DEFAULT = ProbeSpec()
+PROBE = ProbeSpec(0.3)
+"""This and τ_d = 1 were the defaults when the figures were made; written out, as defaults may change."""
 MAGNITUDE = [ProbeSpec(s, scope) for scope in SCOPES for s in SPARSITIES]
 RANDOM_SEEDS = {0.01: 8, 0.02: 8, **{s: 8 if s <= 0.1 else 1 for s in SPARSITIES}}
 """Eight masks where a network may survive them; it does at 1 and 2 %."""
@@ -34,14 +35,14 @@ NORMS = [
     if s or scope == "global"
 ]
 """Those with nothing pruned show what the statistics do alone."""
-VIEWED = [ProbeSpec(0.1), DEFAULT, ProbeSpec(0.5)]
+VIEWED = [ProbeSpec(0.1), PROBE, ProbeSpec(0.5)]
 """Asked about augmented and mixed views too."""
 PLAIN = View("plain")
 WITHOUT_PROBE: tuple[ScoreName, ...] = ("max_probability", "entropy", "margin", "energy")
-DISTANCE = DifficultyScore("distance")
+DISTANCE = DifficultyScore("distance", 1.0)
 DISTANCES = (DISTANCE, DifficultyScore("distance", SHARP))
 """Those of every probe; the others are of the probes by magnitude alone."""
-DEFAULT_COLUMN, SHARP_COLUMN = (score.column(DEFAULT.name) for score in DISTANCES)
+DISTANCE_COLUMN, SHARP_COLUMN = (score.column(PROBE.name) for score in DISTANCES)
 DOUBT_COLUMN = "max_probability/tau1"
 LABEL_COLUMN = "cross_entropy/tau1"
 
@@ -100,7 +101,7 @@ def with_label(teacher: Tensor, given: Tensor, columns: Columns) -> Columns:
     p = torch.softmax(teacher.double(), dim=1)
     gap = array(p.amax(dim=1) - p.gather(1, given[:, None])[:, 0])
     found = {LABEL_COLUMN: array(DifficultyScore("cross_entropy")(teacher, target=given)), "max p − p_y": gap}
-    for column in (DEFAULT_COLUMN, SHARP_COLUMN, DOUBT_COLUMN):
+    for column in (DISTANCE_COLUMN, SHARP_COLUMN, DOUBT_COLUMN):
         level = rankdata(columns[column]) / len(gap)
         found[f"(1 − level by {column})·(max p − p_y)"] = (1 - level) * gap
     return found
@@ -118,7 +119,7 @@ def with_probe(columns: Columns) -> Columns:
 
 def headline(columns: Columns) -> list[str]:
     """The few that more is said about."""
-    names = ["entropy/tau1", "margin/tau1", "energy/tau1", DEFAULT_COLUMN, SHARP_COLUMN, f"{DEFAULT.name}/js/tau1"]
+    names = ["entropy/tau1", "margin/tau1", "energy/tau1", DISTANCE_COLUMN, SHARP_COLUMN, f"{PROBE.name}/js/tau1"]
     return [*names, *(name for name in columns if "-mean" in name)]
 
 

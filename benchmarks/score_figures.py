@@ -27,11 +27,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def sure(self) -> bool:
-        """Is it away from 0 by more than its interval?"""
-        return self.low > 0 or self.high < 0
-
 
 def resamples(images: int, count: int, seed: int, groups: npt.NDArray[np.int64] | None = None) -> Counts:
     """How often each image is in each bootstrap sample, ``[images, count]``.

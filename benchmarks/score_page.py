@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from score_columns import DEFAULT as DEFAULT_PROBE
 from score_columns import (
-    DEFAULT_COLUMN,
+    DISTANCE_COLUMN,
     DISTANCES,
     DOUBT_COLUMN,
+    LABEL_COLUMN,
+    PROBE,
     SHARP_COLUMN,
     SPARSITIES,
     TEMPERATURES,
@@ -20,17 +21,17 @@ from score_plot import MASKS, TARGETS, Found, by_score, plot
 
 from dlkd.files import write_atomic
 
-DEFAULT, DOUBT, SHARP = DEFAULT_COLUMN, DOUBT_COLUMN, SHARP_COLUMN
+DISTANCE, DOUBT, SHARP = DISTANCE_COLUMN, DOUBT_COLUMN, SHARP_COLUMN
 RANDOM = random_mean(0.01, DISTANCES[1])
 TITLES = {
-    DEFAULT: "distance",
+    DISTANCE: "distance",
     SHARP: "distance, τ_d ¼",
     DOUBT: "1 − max p",
+    LABEL_COLUMN: "cross-entropy",  # before the next, which is a part of its name
     "entropy/tau1": "entropy",
     "margin/tau1": "margin",
     "energy/tau1": "energy",
-    "cross_entropy/tau1": "cross-entropy",
-    f"{DEFAULT_PROBE.name}/js/tau1": "js",
+    f"{PROBE.name}/js/tau1": "js",
     RANDOM: "8 random masks of 1 %, τ_d ¼",
 }
 VIEWS = {"one_view": "crop, flip", "cutmix": "cutmix", "mixup": "mixup"}
@@ -68,29 +69,30 @@ def titled(text: str) -> str:
 
 
 def headline(found: Found) -> str:
-    names = [DEFAULT, SHARP, DOUBT, "entropy/tau1", "margin/tau1", "energy/tau1"]
+    names = [DISTANCE, SHARP, DOUBT, "entropy/tau1", "margin/tau1", "energy/tau1"]
     head = ["teacher", "target", "share %", *map(titled, names), "distance − (1 − max p)", "at τ_d ¼"]
     body = []
     for name, t, target in each(found):
         rows = by_score(t["rows"])
-        gains = [difference(rows[score][target][3:]) for score in (DEFAULT, SHARP)]
+        gains = [difference(rows[score][target][3:]) for score in (DISTANCE, SHARP)]
         share = f"{100 * t['share'][target]:.1f}"
         body.append([name, TARGETS[target], share, *(auroc(rows[score][target]) for score in names), *gains])
     return markdown(head, body)
 
 
 def chosen(found: Found) -> str:
-    head = ["teacher", "target", "chosen on one half", "AUROC on the other", "− default", "− (1 − max p)"]
+    """Chosen on one half of the images, judged on the other; both ways round, one below the other."""
+    head = ["teacher", "target", "chosen on one half", "AUROC on the other", "− distance", "− (1 − max p)"]
     body = []
     for name, t, target in each(found):
-        for row in (row for row in t["chosen"] if row["target"] == target):
+        for row in (row for row in t["chosen"] if row["target"] == target != "given_wrong"):
             gains = [difference(row[f"above_{reference}"]) for reference in ("default", "doubt")]
             body.append([name, TARGETS[target], f"`{row['chosen']}`", f"{row['auroc']:.3f}", *gains])
     return markdown(head, body)
 
 
 def beyond(found: Found) -> str:
-    added = ["entropy/tau1", "energy/tau1", DEFAULT, SHARP, f"{DEFAULT_PROBE.name}/js/tau1", RANDOM]
+    added = ["entropy/tau1", "energy/tau1", DISTANCE, SHARP, f"{PROBE.name}/js/tau1", RANDOM]
     head = ["teacher", "target", *(f"+ {titled(name)}" for name in added), "all four + distance, τ_d ¼"]
     body = []
     for name, t, target in each(found):
@@ -102,30 +104,28 @@ def beyond(found: Found) -> str:
 
 
 def coverage(found: Found) -> str:
-    names = [DEFAULT, SHARP, "entropy/tau1", "margin/tau1", "energy/tau1", RANDOM]
-    head = ["teacher", "1 − max p", *(f"{titled(name)} − that" for name in names)]
+    names = [DISTANCE, SHARP, "entropy/tau1", "margin/tau1", "energy/tau1", RANDOM]
+    head = ["teacher", "accuracy %", "mean max p %", "1 − max p", *(f"{titled(name)} − that" for name in names)]
     body = []
     for name, t in found["teachers"].items():
         own = {row["score"]: row["difference"] for row in t["aurc_above_doubt"]}
-        first = f"{by_score(t['rows'])[DOUBT]['aurc']:.2f}"
-        body.append([name, first, *(difference(own[score], 2) for score in names)])
+        accuracy = next(row["accuracy"] for row in t["probes"] if row["probe"] == "teacher")
+        first = [f"{accuracy:.1f}", f"{t['confidence']:.1f}", f"{by_score(t['rows'])[DOUBT]['aurc']:.2f}"]
+        body.append([name, *first, *(difference(own[score], 2) for score in names)])
     return markdown(head, body)
 
 
 def sparsities(found: Found) -> str:
-    wanted = [("own_error", "1"), ("own_error", "0.25"), ("human", "0.25")]
-    titles = [f"{TARGETS[target].capitalize()}, τ_d = {tau}:" for target, tau in wanted]
-    tables = [by_sparsity(found, target, tau) for target, tau in wanted]
-    return "\n\n".join(f"{title}\n\n{table}" for title, table in zip(titles, tables, strict=True))
+    return "\n\n".join(f"τ_d = {title}:\n\n{by_sparsity(found, tau)}" for title, tau in (("1", "1"), ("¼", "0.25")))
 
 
-def by_sparsity(found: Found, target: str, tau: str) -> str:
+def by_sparsity(found: Found, tau: str) -> str:
     head = ["sparsity", *(f"{name} {mask}" for name in found["teachers"] for mask in MASKS)]
     tables = [by_score(t["rows"]) for t in found["teachers"].values()]
     body = []
     for sparsity in SPARSITIES:
         columns = [f"{mask.format(sparsity)}/l2/tau{tau}" for mask in MASKS.values()]
-        body.append([f"{sparsity:g}", *(auroc(rows[column][target]) for rows in tables for column in columns)])
+        body.append([f"{sparsity:g}", *(auroc(rows[column]["own_error"]) for rows in tables for column in columns)])
     return markdown(head, body)
 
 
@@ -143,61 +143,61 @@ def accuracies(found: Found) -> str:
 
 def kinds(found: Found) -> str:
     wanted = [*(f"l2/tau{t:g}" for t in TEMPERATURES), "logits", "js/tau1", "cosine"]
-    head = ["teacher", "probe", "target", *(f"τ_d {t:g}" for t in TEMPERATURES), "logits", "js", "cosine"]
+    head = ["teacher", "figure", *(f"τ_d {t:g}" for t in TEMPERATURES), "logits", "js", "cosine"]
     body = []
     for name, t in found["teachers"].items():
         rows = by_score(t["rows"])
+        own = [rows[f"{PROBE.name}/{kind}"] for kind in wanted]
         for target in ("own_error", "human"):
-            for probe in ("global-0.1", "global-0.3"):
-                figures = [auroc(rows[f"{probe}/{kind}"][target]) for kind in wanted]
-                body.append([name, probe, TARGETS[target], *figures])
-        rho = [f"{rows[f'global-0.3/{kind}']['spearman']:.2f}".replace("-", "−") for kind in wanted]
-        body.append([name, "global-0.3", "Spearman with 1 − max p", *rho])
+            body.append([name, f"AUROC, {TARGETS[target]}", *(auroc(row[target]) for row in own)])
+        rho = [f"{row['spearman']:.2f}".replace("-", "−") for row in own]
+        body.append([name, "Spearman with 1 − max p", *rho])
     return markdown(head, body)
 
 
 def norms(found: Found) -> str:
-    head = ["teacher", "probe", *(f"τ_d {tau}, {norm}" for tau in ("1", "¼") for norm in NORMS.values())]
+    head = ["teacher", "sparsity", *(f"τ_d {tau}, {norm}" for tau in ("1", "¼") for norm in NORMS.values())]
     body = []
     for name, t in found["teachers"].items():
         rows = by_score(t["rows"])
-        for probe in ("global-0", "global-0.1", "global-0.3", "layer-0.1", "layer-0.3"):
-            columns = [f"{probe}{norm}/l2/tau{tau}" for tau in ("1", "0.25") for norm in NORMS]
-            body.append([name, probe, *(auroc(rows[c]["own_error"]) if c in rows else "–" for c in columns)])
+        for sparsity in (0, 0.1, 0.3):
+            columns = [f"global-{sparsity:g}{norm}/l2/tau{tau}" for tau in ("1", "0.25") for norm in NORMS]
+            body.append([name, f"{sparsity:g}", *(auroc(rows[c]["own_error"]) if c in rows else "–" for c in columns)])
     return markdown(head, body)
 
 
 def several(found: Found) -> str:
-    head = ["teacher", "sparsity", "τ_d", "1 mask, mean ± sd", "2", "4", "8", "8 masks − 1", "8 masks − (1 − max p)"]
+    head = ["teacher", "sparsity", "τ_d", "1 mask, mean ± sd", "8 masks", "8 masks − 1", "8 masks − (1 − max p)"]
     body = []
     for name, t in found["teachers"].items():
-        table = [row for row in t["random_probes"] if row["target"] == "own_error" and row["sparsity"] <= 0.05]
-        for k in range(0, len(table), 4):
-            own = table[k : k + 4]
-            cells = [f"{r['auroc']:.3f}" + (f" ± {r['sd']:.3f}" if "sd" in r else "") for r in own]
-            distance = DISTANCES[own[0]["tau"] < 1]
-            eight = by_score(t["rows"])[random_mean(own[0]["sparsity"], distance)]["own_error"][3:]
-            gains = [difference(own[-1]["above_one"]), difference(eight)]
-            body.append([name, f"{own[0]['sparsity']:g}", f"{own[0]['tau']:g}", *cells, *gains])
+        table = [row for row in t["random_probes"] if row["target"] == "own_error" and row["sparsity"] <= 0.02]
+        ones, eights = ([row for row in table if row["probes"] == count] for count in (1, 8))
+        for one, eight in zip(ones, eights, strict=True):
+            distance = DISTANCES[one["tau"] < 1]
+            doubt = by_score(t["rows"])[random_mean(one["sparsity"], distance)]["own_error"][3:]
+            cells = [f"{one['auroc']:.3f} ± {one['sd']:.3f}", f"{eight['auroc']:.3f}"]
+            gains = [difference(eight["above_one"]), difference(doubt)]
+            body.append([name, f"{one['sparsity']:g}", "¼" if one["tau"] < 1 else "1", *cells, *gains])
     return markdown(head, body)
 
 
 def views(found: Found) -> str:
-    head = ["teacher", "target", "score", "plain", "1 view", "4 views", "8 views", "8 views − plain"]
+    scores = (DISTANCE, SHARP, DOUBT)
+    head = ["teacher", "target", *(text for s in scores for text in (f"{titled(s)}, 8 views", "− plain"))]
     body = []
     for name, t, target in each(found):
-        for score in (DEFAULT, SHARP, DOUBT) if target != "given_wrong" else ():
-            own = [r["figures"] for r in t["averaged_views"] if (r["score"], r["target"]) == (score, target)]
-            cells = [f"{six[0]:.3f}" for six in (by_score(t["rows"])[score][target], *own)]
-            body.append([name, TARGETS[target], titled(score), *cells, difference(own[-1][3:])])
+        own = {r["score"]: r["figures"] for r in t["averaged_views"] if (r["views"], r["target"]) == (8, target)}
+        if target != "given_wrong":
+            cells = [text for s in scores for text in (f"{own[s][0]:.3f}", difference(own[s][3:]))]
+            body.append([name, TARGETS[target], *cells])
     return markdown(head, body)
 
 
 def shown(found: Found) -> str:
     """The views as a training shows them, one each."""
-    names = [f"global-{s}/l2/tau{tau}" for tau in ("1", "0.25") for s in (0.1, 0.3, 0.5)]
+    names = [f"global-{s}/l2/tau{tau}" for tau in ("1", "0.25") for s in (0.1, 0.3)]
     names += [DOUBT, "entropy/tau1", "energy/tau1"]
-    titles = [f"τ_d {tau}, sparsity {s}" for tau in ("1", "¼") for s in (0.1, 0.3, 0.5)]
+    titles = [f"τ_d {tau}, sparsity {s}" for tau in ("1", "¼") for s in (0.1, 0.3)]
     head = ["teacher", "view", "error %", *titles, "1 − max p", "entropy", "energy"]
     body = []
     for name, t in found["teachers"].items():
@@ -209,16 +209,18 @@ def shown(found: Found) -> str:
 
 
 def labels(found: Found) -> str:
-    head = ["teacher", "score", "AUROC", "− cross-entropy", "− the same without what is added"]
-    body = []
-    for name, t in found["teachers"].items():
-        for row in t["label_aware"]:
-            six, first = row["given_wrong"], row["score"].startswith("cross")
-            body.append([name, titled(row["score"]), f"{six[0]:.3f}", "" if first else difference(six[3:]), ""])
+    """A column for each teacher of wrong labels: its AUROC, and what that is above the reference."""
+    rows: dict[str, list[str]] = {}
+    taught = {name: t for name, t in found["teachers"].items() if t["label_aware"]}
+    for t in taught.values():
+        known = [(titled(row["score"]), row["given_wrong"]) for row in t["label_aware"]]
         for row in (row for row in t["beyond"] if row["base"].startswith("cross_entropy")):
-            text = f"{titled(row['base'])}, {titled(row['added'])} added"
-            body.append([name, text, f"{row['figures'][0]:.3f}", "", difference(row["figures"][3:])])
-    return markdown(head, body)
+            known.append((f"{titled(row['base'])}; {titled(row['added'])} added", row["figures"]))
+        for title, six in known:
+            gain = "" if title == TITLES[LABEL_COLUMN] else difference(six[3:])
+            rows.setdefault(title, [title]).extend([f"{six[0]:.3f}", gain])
+    head = ["score", *(text for name in taught for text in (f"{name}: AUROC", "− reference"))]
+    return markdown(head, list(rows.values()))
 
 
 TABLES: dict[str, Callable[[Found], str]] = {

@@ -38,14 +38,14 @@ def plot(path: Path, found: Found) -> None:
     """AUROC by sparsity: a panel for each teacher and target, 1 − max p as the line to beat."""
     targets, teachers = ("own_error", "human"), found["teachers"]
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "score", "font.size": 8}):
-        figure = Figure(figsize=(8, 4.6))
+        figure = Figure(figsize=(8, 4.8))
         axes = figure.subplots(len(targets), len(teachers), sharex=True, sharey="row", squeeze=False)
         for row, target in zip(axes, targets, strict=True):
             for axis, (name, t) in zip(row, teachers.items(), strict=True):
                 rows = by_score(t["rows"])
                 for title, pattern in CURVES.items():
                     y = [rows[pattern.format(s)][target] for s in SPARSITIES]
-                    (line,) = axis.plot(SPARSITIES, [v[0] for v in y], marker=".", linewidth=1, label=title)
+                    (line,) = axis.plot(SPARSITIES, [v[0] for v in y], linewidth=1, label=title)
                     low, high = [v[1] for v in y], [v[2] for v in y]
                     axis.fill_between(SPARSITIES, low, high, color=line.get_color(), alpha=0.15, lw=0)
                 axis.axhline(rows[DOUBT_COLUMN][target][0], color="k", ls="--", lw=1, label="1 − max p")
@@ -53,6 +53,7 @@ def plot(path: Path, found: Found) -> None:
             row[0].set_ylabel("AUROC")
         for axis in axes[-1]:
             axis.set_xlabel("sparsity")
-        axes[0][-1].legend(fontsize=7)
-        figure.tight_layout()
+        lines, titles = axes[0][0].get_legend_handles_labels()
+        figure.legend(lines, titles, loc="lower center", ncols=len(titles), frameon=False)
+        figure.tight_layout(rect=(0, 0.05, 1, 1))
         figure.savefig(path, metadata={"Date": None, "Creator": None})

@@ -10,15 +10,15 @@ import numpy as np
 from scipy.stats import spearmanr
 from score_answers import Answers, View, errors, mixed
 from score_columns import (
-    DEFAULT,
-    DEFAULT_COLUMN,
     DISTANCE,
+    DISTANCE_COLUMN,
     DISTANCES,
     DOUBT_COLUMN,
     LABEL_COLUMN,
     MAGNITUDE,
     NORMS,
     PLAIN,
+    PROBE,
     RANDOM,
     RANDOM_LAYER,
     RANDOM_SEEDS,
@@ -127,7 +127,7 @@ class Plain:
         """Scores averaged over 1, 4 and 8 crop-and-flip views; ``gain`` is over the same score of the plain image."""
         each = [view_columns(self.answers, View("crop_flip", k)) for k in range(VIEWS)]
         found: Rows = []
-        for name in (DOUBT_COLUMN, "entropy/tau1", "energy/tau1", DEFAULT_COLUMN, SHARP_COLUMN):
+        for name in (DOUBT_COLUMN, "entropy/tau1", "energy/tau1", DISTANCE_COLUMN, SHARP_COLUMN):
             for target, positive in self.targets.items():
                 ruler = Ruler(positive, self.weights, self.columns[name])
                 for count in (1, 4, 8):
@@ -138,12 +138,12 @@ class Plain:
     def beyond(self) -> Rows:
         """What is known together beyond the base alone, out of fold; see :func:`score_figures.beyond`."""
         teacher_only = [f"{name}/tau1" for name in WITHOUT_PROBE]
-        probed = [DEFAULT_COLUMN, SHARP_COLUMN, f"{DEFAULT.name}/js/tau1"]
+        probed = [DISTANCE_COLUMN, SHARP_COLUMN, f"{PROBE.name}/js/tau1"]
         probed += [random_mean(0.01, distance) for distance in DISTANCES]
         wanted = [([DOUBT_COLUMN], name) for name in (*teacher_only[1:], *probed)]
-        wanted += [(teacher_only, name) for name in (DEFAULT_COLUMN, SHARP_COLUMN)]
-        with_it = [([LABEL_COLUMN], name) for name in (DOUBT_COLUMN, DEFAULT_COLUMN, SHARP_COLUMN)]
-        with_it += [([LABEL_COLUMN, DOUBT_COLUMN], name) for name in (DEFAULT_COLUMN, SHARP_COLUMN)]
+        wanted += [(teacher_only, name) for name in (DISTANCE_COLUMN, SHARP_COLUMN)]
+        with_it = [([LABEL_COLUMN], name) for name in (DOUBT_COLUMN, DISTANCE_COLUMN, SHARP_COLUMN)]
+        with_it += [([LABEL_COLUMN, DOUBT_COLUMN], name) for name in (DISTANCE_COLUMN, SHARP_COLUMN)]
         found: Rows = []
         for target, positive in self.targets.items():
             known = {**self.columns, **(self.seeing_the_label() if target == "given_wrong" else {})}
@@ -155,7 +155,7 @@ class Plain:
     def chosen(self) -> Rows:
         """The best score of a probe, chosen on half of the images and judged on the other half."""
         candidates = with_probe(shown(self.columns))
-        references = {"doubt": self.doubt, "default": self.columns[DEFAULT_COLUMN]}
+        references = {"doubt": self.doubt, "default": self.columns[DISTANCE_COLUMN]}
         found: Rows = []
         for target, positive in self.targets.items():
             for half in chosen_by_halves(

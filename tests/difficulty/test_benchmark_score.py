@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +149,7 @@ def test_all_tables_of_a_small_teacher(load, digits):
     plain = tables.Plain(asked, targets, tables.Bootstrap(20, 0))
     found = plain.tables()
     rows = {row["score"]: row for row in found["rows"]}
-    distance = DifficultyScore()(logits, probe_logits=asked(columns.PLAIN, ProbeSpec())).double()
+    distance = DifficultyScore("distance", 1.0)(logits, probe_logits=asked(columns.PLAIN, ProbeSpec(0.3))).double()
     value, low, high, gain, *_ = rows["global-0.3/l2/tau1"]["own_error"]
     assert value == pytest.approx(roc_auc_score(targets["own_error"], distance), abs=1e-4) and low <= value <= high
     assert gain == pytest.approx(value - rows["max_probability/tau1"]["own_error"][0], abs=2e-4)
@@ -157,7 +159,27 @@ def test_all_tables_of_a_small_teacher(load, digits):
     assert rows["max_probability/tau1"]["spearman"] == 1 and rows["max_probability/tau1"]["own_error"][3:] == [0, 0, 0]
     # The network with nothing pruned differs by the statistics of the batch alone.
     spread = {row["probe"]: row.get("distance") for row in found["probes"]}
-    assert spread["global-0-bn.batch"] > 0 and len(spread) == 1 + 20 + 31 + 6 + 10
+    assert spread["global-0-bn.batch"] > 0
+    # By magnitude, ten sparsities in two scopes; random, eight masks at 1, 2, 5 and 10 % and one at the eight others,
+    # and one by layer at six; other statistics, two of five probes. And the teacher.
+    assert len(spread) == len(found["probes"]) == 2 * 10 + (4 * 8 + 8) + 6 + 2 * 5 + 1
+    # Of several masks the first alone has a row.
+    assert {name for name in rows if "global-0.02-random" in name} == {
+        f"global-0.02-{mask}/l2/tau{tau}" for mask in ("random0", "random-mean8") for tau in ("1", "0.25")
+    }
+    masks = [asked(columns.PLAIN, ProbeSpec(0.02, criterion="random", seed=seed)) for seed in range(8)]
+    each = [DifficultyScore("distance", 0.25)(logits, probe_logits=mask).double().numpy() for mask in masks]
+    by_count = {
+        row["probes"]: row
+        for row in found["random_probes"]
+        if (row["sparsity"], row["tau"], row["target"]) == (0.02, 0.25, "own_error")
+    }
+    alone = [roc_auc_score(targets["own_error"], score) for score in each]
+    together = roc_auc_score(targets["own_error"], np.mean(each, axis=0))
+    assert by_count[1]["auroc"] == pytest.approx(np.mean(alone), abs=1e-4)
+    assert by_count[1]["sd"] == pytest.approx(np.std(alone, ddof=1), abs=1e-4)
+    assert by_count[8]["auroc"] == pytest.approx(together, abs=1e-4) and "sd" not in by_count[8]
+    assert by_count[8]["above_one"][0] == pytest.approx(together - np.mean(alone), abs=2e-4)
     assert {row["target"] for row in found["beyond"]} == set(targets) and found["label_aware"]
     assert all(0 <= row["auroc"] <= 1 for table in ("random_probes", "chosen") for row in found[table])
 
@@ -167,7 +189,10 @@ def test_all_tables_of_a_small_teacher(load, digits):
     assert torch.equal(again(columns.PLAIN, ProbeSpec()), asked(columns.PLAIN, ProbeSpec()))
 
     mixed = tables.mixed_views(asked, asked, answers.View("cutmix"), tables.Bootstrap(20, 0))
-    assert len(mixed["rows"]) == len(tables.one_view(asked, tables.Bootstrap(20, 0))) == 4 + 3 * 3
+    shown = tables.one_view(asked, tables.Bootstrap(20, 0))
+    # The teacher alone, and of three probes the distance at two temperatures, js, cosine and logits.
+    assert [row["score"] for row in mixed["rows"]] == [row["score"] for row in shown["rows"]]
+    assert len({row["score"] for row in mixed["rows"]}) == 4 + 3 * 5
 
 
 def test_the_larger_share_of_a_mixed_image(load, digits):
@@ -200,12 +225,23 @@ def test_the_file_is_whole(found, load):
     assert {"versions", "machine", "threads", "settings"} <= found.keys() and isinstance(found["settings"]["seed"], int)
     assert list(found["teachers"]) == list(load("score_answers").TEACHERS)
     columns = load("score_columns")
+    asked = (*columns.MAGNITUDE, *columns.RANDOM, *columns.RANDOM_LAYER, *columns.NORMS)
     for name, tables in found["teachers"].items():
         assert tables["images"] == 5000 and tables["second"] == load("score_answers").SECOND[name]
-        scores = {row["score"] for row in tables["rows"]}
-        probed = {columns.DISTANCE.column(spec.name) for spec in (*columns.MAGNITUDE, *columns.RANDOM, *columns.NORMS)}
-        assert probed <= scores and {f"{name}/tau1" for name in columns.WITHOUT_PROBE} <= scores
+        assert [row["probe"] for row in tables["probes"]] == ["teacher", *(spec.name for spec in asked)]
+        rows = {row["score"]: row for row in tables["rows"]}
+        alone = [spec for spec in asked if spec.seed == 0]  # of several masks the first
+        assert {score.column(spec.name) for spec in alone for score in columns.DISTANCES} <= rows.keys()
+        assert {f"{name}/tau1" for name in columns.WITHOUT_PROBE} <= rows.keys()
         assert ("given_wrong" in tables["share"]) == (name != "cifar100-clean") == bool(tables["label_aware"])
+        several = {(r["sparsity"], r["tau"], r["target"], r["probes"]): r for r in tables["random_probes"]}
+        assert several.keys() == set(product((0.01, 0.02, 0.05, 0.1), (1, 0.25), tables["share"], (1, 2, 4, 8)))
+        for (sparsity, tau, target, probes), row in several.items():
+            if probes == 8:
+                mean = rows[f"global-{sparsity:g}-random-mean8/l2/tau{tau:g}"][target][0]
+                assert row["auroc"] == mean
+                one = several[sparsity, tau, target, 1]["auroc"]
+                assert row["above_one"][0] == pytest.approx(mean - one, abs=2e-4)
     assert "/tmp" not in json.dumps(found) and "/work" not in json.dumps(found)
 
 
@@ -216,3 +252,19 @@ def test_the_page_shows_the_file(found, load, tmp_path):
     shown.renew(copy, found)
     assert copy.read_text() == page.read_text()
     assert page.with_suffix(".svg").stat().st_size < 60_000 and copy.with_suffix(".svg").is_file()
+
+
+def test_figures_of_the_text_stand_in_the_tables():
+    page = (ROOT / "docs" / "evidence" / "score.md").read_text()
+    table = r"<!-- (\w+) -->\n(.*?)<!-- end -->"
+    figures = {name: set(re.findall(r"\d+\.\d+", rows)) for name, rows in re.findall(table, page, re.DOTALL)}
+    first, method, *sections = page.split("\n## ")
+    told = 0
+    for text in (first, method, *sections):
+        # A section speaks of its own tables and of two that all the others lean on; the first of all of them.
+        own = {name for name, _ in re.findall(table, text, re.DOTALL)} | {"headline", "coverage"}
+        known = set.union(*(figures[name] for name in (figures if text == first else own)))
+        said = set(re.findall(r"\d+\.\d+", re.sub(table + "|`[^`]*`", "", text, flags=re.DOTALL)))
+        told += len(said)
+        assert said <= known, text.splitlines()[0]
+    assert told > 30
