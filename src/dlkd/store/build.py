@@ -120,7 +120,7 @@ def compare(store: StoredLessons, views: int, seed: int = 0, entries: int = ENTR
 
     Raises:
         UserError: it does not say what is stored: logits differ by more than 0.01 beyond the rounding of the store, or
-            difficulties by more than 1e-4; wider where the teacher computes in half precision.
+            difficulties by more than 1e-4 (1e-4/τ below τ = 1); wider where the teacher computes in half precision.
     """
     missing = set(store.missing(views))
     there = [shard for shard in store.manifest.expected(views) if shard not in missing]
@@ -130,6 +130,10 @@ def compare(store: StoredLessons, views: int, seed: int = 0, entries: int = ENTR
     chosen = draw_integer(len(there), seed, draws, 0, Stream.ORDER)
     logits, largest = [], 0.0
     distances = [torch.zeros(1)]
+    # A sharper softmax passes on 1/τ times the rounding of the logits.
+    taus = {
+        score.column(name): score.temperature for score in store.live.scores for name in store.live.teacher.probe_names
+    }
     for k in np.unique(chosen).tolist():
         positions = store.positions(there[k])
         rows = draw_integer(len(positions), seed, draws[chosen == k], 1, Stream.ORDER)
@@ -138,7 +142,7 @@ def compare(store: StoredLessons, views: int, seed: int = 0, entries: int = ENTR
         live = store.live(batch.to(store.live.teacher.device))
         largest = max(largest, float(live.logits.abs().max()))
         logits.append(store.manifest.storage.gap(kept, live))
-        distances += [(kept[name] - column.cpu()).abs() for name, column in live.columns.items()]
+        distances += [min(1.0, taus[name]) * (kept[name] - column.cpu()).abs() for name, column in live.columns.items()]
     found = Difference(float(torch.cat(logits).max()), float(torch.cat(distances).max()), entries)
     _judge(store, found, largest)
     return found
