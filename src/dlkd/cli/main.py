@@ -170,7 +170,13 @@ def _run(arguments: list[str]) -> None:
         page = getattr(options, name)
         # Methods may be listed by name; a value of one of them then makes a page of the list.
         page = dict.fromkeys(page) if isinstance(page, list) else page
-        options = dataclasses.replace(options, **{name: merged(nested(page), values)})
+        # Names in a page of pages may hold dots, as kd-0.5 does; names of options are groups then.
+        page = (
+            nested(page)
+            if name == "run"
+            else {key: nested(of) if isinstance(of, dict) else of for key, of in page.items()}
+        )
+        options = dataclasses.replace(options, **{name: merged(page, values)})
     check_named_code(options, arguments)
     resolve_name(command.run)(options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,7 +195,13 @@ def read_cell(cell: Cell) -> Found | None:
     results = _read_json(folder / RESULTS)
     if (folder / FINAL).is_file():
         results["test"] = _read_json(folder / FINAL)
-    figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
+    try:
+        figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
+        whole = all(map(math.isfinite, figures.values())) and "held_out" in figures and "method" in results
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise UserError(_damaged(folder / RESULTS))
     return Found(cell, figures, _answers(folder), results)
 
 
@@ -205,21 +212,28 @@ def reason_of(cell: Cell) -> str:
 
 def _check_same(cell: Cell) -> None:
     """A finished cell must be of the settings that are asked for now; where the data lie does not count."""
+    file = cell.options.out / CONFIG
     try:
-        before = yaml.safe_load((cell.options.out / CONFIG).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{cell.options.out} is damaged; delete it, and the same command runs it again") from error
-    now = plain(cell.options)
-    for key, value in now.items():
-        old = before.get(key)
-        if key == "data":
-            value, old = ({k: v for k, v in d.items() if k not in ("root", "noise_file")} for d in (value, old or {}))
-        if key in ("out", "seed", "resume", "overwrite", "force", "store", "device", "engine") or value == old:
+        before = _that_counts(yaml.safe_load(file.read_text()))
+    except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
+        raise UserError(_damaged(file)) from error
+    for key, value in _that_counts(plain(cell.options)).items():
+        if value == before.get(key):
             continue
         raise UserError(
             f"{cell.row}, seed {cell.seed} was run with another --{key}; give the method or condition another name, or "
             f"delete {cell.options.out}"
         )
+
+
+def _that_counts(page: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options of a run, those that decide what comes out but for its rounding."""
+    apart = ("out", "seed", "resume", "overwrite", "force", "store", "device")
+    return {key: value for key, value in page.items() if key not in apart} | {
+        "data": {k: v for k, v in page["data"].items() if k not in ("root", "noise_file")},
+        "engine": page["engine"]["precision"],
+        "storage": {k: v for k, v in page["storage"].items() if k != "probe_logits"},
+    }
 
 
 def _answers(folder: Path) -> Answers:
@@ -231,15 +245,13 @@ def _answers(folder: Path) -> Answers:
         try:
             with np.load(folder / file, allow_pickle=False) as kept:
                 values = {name: kept[name] for name in kept.files}
+            for part in ("held_out", "test"):
+                if f"{part}_predicted" in values:
+                    right[part] = values[f"{part}_predicted"] == values[f"{part}_labels"]
+                if f"{part}_clean" in values:
+                    right[f"{part}_clean"] = values[f"{part}_predicted"] == values[f"{part}_clean"]
         except Exception as error:  # numpy, zipfile and zlib each have errors of their own
-            raise UserError(
-                f"{folder / file} is damaged; delete {folder}, and the same command runs it again"
-            ) from error
-        for part in ("held_out", "test"):
-            if f"{part}_predicted" in values:
-                right[part] = values[f"{part}_predicted"] == values[f"{part}_labels"]
-            if f"{part}_clean" in values:
-                right[f"{part}_clean"] = values[f"{part}_predicted"] == values[f"{part}_clean"]
+            raise UserError(_damaged(folder / file)) from error
         distance = values.get("held_out_distance", distance)
     return Answers(right, distance)
 
@@ -255,4 +267,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} is damaged; delete its folder, and the same command runs it again") from error
+        raise UserError(_damaged(file)) from error
+
+
+def _damaged(file: Path) -> str:
+    """What to delete: of a run its folder, of what was made of it that file."""
+    made_again = file if file.name in (FINAL, FINAL_PREDICTIONS) or file.name.endswith(".failed.json") else file.parent
+    return f"{file} is damaged; delete {made_again}, and the same command makes it again"

@@ -20,7 +20,7 @@ from dlkd.errors import UserError
 from dlkd.evaluate import check_finite, figures, logits_of
 from dlkd.files import held, write_atomic, write_json
 from dlkd.jobs.results import predictions
-from dlkd.models import load_model
+from dlkd.models import CheckpointError, load_model
 
 FINAL, FINAL_PREDICTIONS = "final.json", "final.npz"
 """Figures on the test images and what the student says of each, in the folder of a cell."""
@@ -67,7 +67,10 @@ def _note(cells: Sequence[Cell], ledger: Path) -> None:
 
 def _score(cell: Cell, data: DataSet) -> None:
     folder, test = cell.options.out, data.test
-    loaded = load_model(None, folder, len(test.class_names), channels=test.pixels.channels)
+    try:
+        loaded = load_model(None, folder, len(test.class_names), channels=test.pixels.channels)
+    except CheckpointError as error:
+        raise UserError(f"{error}; delete {folder}, and the same command runs it again") from error
     side: Any = loaded.card.get("image_size")
     device = torch.device("cuda" if torch.cuda.is_available() and cell.options.device != "cpu" else "cpu")
     logits, labels = logits_of(loaded.module.to(device), test, loaded.input_format, side)

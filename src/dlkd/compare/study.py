@@ -63,9 +63,10 @@ class StudyOptions:
             raise UserError(f"expected each of --methods once, but got {self.methods}")
         for option in ("methods", "conditions", "pairs"):
             for name in getattr(self, option):
-                if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
+                if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith(".") or name == ONE:
                     raise UserError(
-                        f"expected letters, digits, _ + . or - as a name in --{option}, but got {name!r:.80}"
+                        f"expected letters, digits, _ + . or - as a name in --{option}, and another than {ONE}, but got "
+                        f"{name!r:.80}"
                     )
         if self.workers < 1:
             raise UserError(f"expected --workers to be at least 1, but got {self.workers}")
@@ -107,6 +108,8 @@ class CompareOptions(StudyOptions):
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
         super().check()
+        if self.baseline not in self.methods and self.baseline != CompareOptions.baseline:
+            raise UserError(f"expected --baseline to be one of --methods, but got {self.baseline}")
         for name in self.ours or []:
             if name not in self.methods:
                 raise UserError(f"expected --ours to be some of --methods, but got {name}")
@@ -114,7 +117,9 @@ class CompareOptions(StudyOptions):
     @property
     def our_methods(self) -> list[str]:
         """Names of the methods that are held against the best of the others."""
-        return [n for n in self.methods if "dlkd" in n] if self.ours is None else self.ours
+        return (
+            [n for n, page in self.pages.items() if "dlkd" in str(page["method"])] if self.ours is None else self.ours
+        )
 
 
 class Cell(NamedTuple):
@@ -175,6 +180,8 @@ def checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> Distill
         for name, default in (("out", DistillOptions.out), ("seed", 0), ("store", None)):
             if getattr(run, name) != default:
                 raise UserError(f"expected no --{name}, which the comparison gives to each cell")
+        if run.score_on != "held_out":
+            raise UserError(f"expected no --score_on {run.score_on}: dlkd compare --final reads the test images")
         replace(run, store=Path("store")).check()
     except UserError as error:
         raise UserError(f"{error} (cells {row})") from error
@@ -187,8 +194,8 @@ def _row(pair: str, condition: str, method: str) -> str:
 
 def cell(out: Path, name: tuple[str, str, str], run: DistillOptions, seed: int) -> Cell:
     """One run of a study in ``out``: its folder, its seed, and the store that it shares."""
-    taught = find_method(parse_method(run.method)[0]).teacher
-    stored = taught and run.probe.norm != "batch"
+    parts = [find_method(part) for part in parse_method(run.method)]
+    stored = parts[0].teacher and run.probe.norm != "batch" and not any(part.feature for part in parts)
     store = out / "stores" / f"{_views(run)}-seed{seed}" if stored else None
     storage = run.storage if stored else StorageOptions()
     folder = out / "cells" / _row(*name) / f"seed{seed}"

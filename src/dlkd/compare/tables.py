@@ -114,7 +114,7 @@ def difference(of: Mapping[str, Any] | None) -> str:
 
 def flat(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """One line for each seed of each row, every figure to the last digit, for other programs."""
-    figures = list(dict.fromkeys(name for row in found["rows"] for name in row["figures"]))
+    figures = list(dict.fromkeys(name for row in found["rows"] for name in row["figures"])) or [HEADLINE[-1]]
     lines = []
     for row in found["rows"]:
         place = [row["pair"], row["condition"], row["method"]]

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from dlkd.compare.study import Cell
 from dlkd.errors import UserError
-from dlkd.files import MARKER, held, write_json
+from dlkd.files import MARKER, held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.run import RESULTS, run
+from dlkd.jobs.run import RESULTS, config_text, run
 from dlkd.train.interrupt import RESUMABLE, Interrupted
+from dlkd.train.options import DistillOptions
 
 
 def finished(cell: Cell) -> bool:
@@ -95,6 +97,8 @@ def _run_cell(cell: Cell, number: int) -> None:
         if options.device == "auto" and gpus > 1:
             options = replace(options, device=f"cuda:{number % gpus}")
         begun = (folder / CONFIG).is_file()
+        if begun:
+            _take_over(options)
         broken = not begun and (folder / MARKER).is_file()
         try:
             results = run(replace(options, resume=begun, overwrite=broken), quiet=True)
@@ -104,6 +108,20 @@ def _run_cell(cell: Cell, number: int) -> None:
             return
         failure(cell).unlink(missing_ok=True)
         print(_sentence(cell, results), flush=True)
+
+
+def _take_over(options: DistillOptions) -> None:
+    """A cell that was begun elsewhere goes on with the device, the data and the store of here; that images, labels and
+    teacher are the same is checked by the run."""
+    file = options.out / CONFIG
+    try:
+        before, now = yaml.safe_load(file.read_text()), yaml.safe_load(config_text(options))
+        here = before | {key: now[key] for key in ("device", "store", "storage")}
+        here["data"] = before["data"] | {key: now["data"][key] for key in ("root", "noise_file")}
+    except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
+        raise UserError(f"{file} is damaged; delete {options.out}, and the same command runs it again") from error
+    if here != before:
+        write_atomic(file, yaml.safe_dump(here, sort_keys=False, allow_unicode=True))
 
 
 def _sentence(cell: Cell, results: dict[str, Any]) -> str:

@@ -7,18 +7,10 @@ from dlkd.difficulty.level import DifficultyLevel
 from dlkd.difficulty.probe import prune_teacher
 from dlkd.difficulty.probe_norm import ProbeNorm, recalibrate_norms, use_batch_statistics
 from dlkd.difficulty.probe_spec import Criterion, ProbeSpec, column_name, mean_distance
-from dlkd.difficulty.score import (
-    DISTANCE_TEMPERATURE,
-    PROBE_SCORES,
-    SHARED_TEMPERATURES,
-    DifficultyScore,
-    ScoreName,
-    js_divergence,
-)
+from dlkd.difficulty.score import PROBE_SCORES, SHARED_TEMPERATURES, DifficultyScore, ScoreName, js_divergence
 from dlkd.difficulty.temperature import DifficultyTemperature, StepTemperature
 
 __all__ = [
-    "DISTANCE_TEMPERATURE",
     "PROBE_SCORES",
     "SHARED_TEMPERATURES",
     "AutoSparsity",

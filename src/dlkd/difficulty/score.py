@@ -75,10 +75,7 @@ _KINDS: dict[ScoreName, _Kind] = {
     "cross_entropy": _Kind("label", None, lambda logits, target, t: cross_entropy(frozen(logits).float() / t, target)),
 }
 PROBE_SCORES: tuple[ScoreName, ...] = tuple(name for name, kind in _KINDS.items() if kind.needs == "probe")
-DISTANCE_TEMPERATURE = 0.25
-"""τ_d unless another is given. Ours: of a teacher that is unsure, as one taught by noisy labels, the distance of plain
-softmax outputs says next to nothing about its errors; that of sharpened ones does (docs/evidence/score.md)."""
-SHARED_TEMPERATURES = (DISTANCE_TEMPERATURE, 1.0)
+SHARED_TEMPERATURES = (0.25, 1.0)
 """Temperatures at which every store keeps the scores of the probe, so that runs of either can share it."""
 
 

@@ -24,7 +24,7 @@ from dlkd.data import (
     plain_batches,
     view_family,
 )
-from dlkd.difficulty import DISTANCE_TEMPERATURE, PROBE_SCORES, DifficultyLevel, DifficultyScore, ScoreName
+from dlkd.difficulty import DifficultyLevel, DifficultyScore, ScoreName
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import check_new_file, pick_device
@@ -48,7 +48,7 @@ class DifficultyOptions:
         augmented: average over so many augmented views of each training image; 0 scores the plain image.
         seed: of the augmented views.
         score: the one that the level ranks and the page shows; the table has all of them.
-        distance_temperature: softmax temperature of the scores that look at the probe; the others have 1.
+        distance_temperature: softmax temperature of the scores.
         device: auto, cpu, cuda, cuda:1, mps.
         overwrite: replace an earlier table.
         data: images and labels.
@@ -62,7 +62,7 @@ class DifficultyOptions:
     augmented: int = 0
     seed: int = 0
     score: ScoreName = "distance"
-    distance_temperature: float = DISTANCE_TEMPERATURE
+    distance_temperature: float = 1.0
     device: str = "auto"
     overwrite: bool = False
     data: DataOptions = field(default_factory=lambda: DataOptions(held_out=0.0))
@@ -132,7 +132,7 @@ def _ask(
     options: DifficultyOptions,
 ) -> dict[str, Tensor]:
     """Teacher's and probe's answers and every score, ``[N]`` each."""
-    scores = [DifficultyScore(name, options.distance_temperature if name in PROBE_SCORES else 1.0) for name in SCORES]
+    scores = [DifficultyScore(name, options.distance_temperature) for name in SCORES]
     rows: list[tuple[Tensor, ...]] = []
     for images, target in batches:
         out = teaching.teacher(images.to(device))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlkd.data import DataSet, Samples, ViewFamily
-from dlkd.difficulty import DISTANCE_TEMPERATURE, DifficultyLevel, DifficultyScore
+from dlkd.difficulty import DifficultyLevel, DifficultyScore
 from dlkd.store import Lesson, LiveLessons
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
@@ -54,11 +54,7 @@ def teacher_answers(
     """
     loaded = load_teacher(teacher, data, samples.pixels.channels)
     teaching = make_teaching(teacher, probe, EngineOptions(), data, loaded, size=size, with_probes=True, device=device)
-    lessons, score, names = (
-        LiveLessons(teaching.teacher),
-        DifficultyScore(temperature=DISTANCE_TEMPERATURE),
-        [spec.name for spec in teaching.specs],
-    )
+    lessons, score, names = LiveLessons(teaching.teacher), DifficultyScore(), [spec.name for spec in teaching.specs]
 
     def difficulty(lesson: Lesson, target: Tensor, about: Samples, positions: np.ndarray) -> Tensor:
         found = lesson.difficulty(score, names, target)

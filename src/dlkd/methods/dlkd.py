@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dlkd.difficulty.level import DifficultyLevel, LevelMode
-from dlkd.difficulty.score import DISTANCE_TEMPERATURE, DifficultyScore, ScoreName
+from dlkd.difficulty.score import DifficultyScore, ScoreName
 from dlkd.difficulty.temperature import DifficultyTemperature
 from dlkd.losses.precision import looks_at_values
 from dlkd.methods.composition import Composition, Scale, Signals
@@ -44,7 +44,7 @@ class DLKDLoss(Composition):
         ce_weight: float = 0.1,
         kd_weight: float = 0.9,
         *,
-        distance_temperature: float = DISTANCE_TEMPERATURE,
+        distance_temperature: float = 1.0,
         score: ScoreName = "distance",
         shuffled: bool = False,
     ) -> None:

@@ -9,7 +9,6 @@ import difflib
 from dataclasses import asdict
 from typing import Any
 
-from dlkd.difficulty.score import PROBE_SCORES
 from dlkd.errors import UserError
 from dlkd.methods import pieces
 from dlkd.methods.composition import Composition, LabelTerm, Scale
@@ -83,13 +82,7 @@ def resolve_loss(name: str, options: LossOptions) -> Settings:
     if strange := sorted(given.keys() - defaults.keys()):
         raise UserError(f"method {name} has no --loss.{strange[0]}; its settings are {', '.join(defaults)}")
     code = {k: v for n in names for k, v in find_method(n).code.items()} if given.get("variant") == "code" else {}
-    return {**defaults, **code, **_of_score(defaults, given), **given}
-
-
-def _of_score(defaults: Settings, given: Settings) -> Settings:
-    """Sharpening is for the distance of two predictions; how unsure one alone is needs none."""
-    sharpened = defaults.get("score") in PROBE_SCORES and given.get("score", "distance") not in PROBE_SCORES
-    return {"distance_temperature": 1.0} if sharpened else {}
+    return {**defaults, **code, **given}
 
 
 def _defaults(names: list[str]) -> Settings:

@@ -30,6 +30,10 @@ def explain(message: str, options: type | None) -> str:
         if not found[1].startswith("--") or found[1] == "--":
             return f"expected options as --name value, but got {found[1]!r}"
         return _unknown(found[1].lstrip("-").split("=")[0], known)
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.\-]+)'", message):
+        return _unknown(f"{found[1]}.{found[2]}", known)
+    if found := re.search(r"Option '([\w.\-]+)' is not accepted", message):
+        return _unknown(found[1], known)
     if found := re.search(r"(?:accept option|[Kk]ey) [\"']([\w.\-]+)[\"']", message):
         if found[1] not in known:
             return _unknown(found[1], known)

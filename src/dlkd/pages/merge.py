@@ -58,6 +58,6 @@ def taken_out(arguments: Sequence[str], groups: Collection[str]) -> tuple[list[s
                 raise UserError(f"expected a value after {name}, but got none") from None
         try:
             found = merged(found, nested({name[2:]: yaml.safe_load(value)}))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UserError(f"expected {name} to be a value of YAML, but got {value!r:.80}") from error
     return rest, found

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlkd.data import DataSet, FilePixels, Samples, Steps, ViewFamily
 from dlkd.data.samples import Indices
-from dlkd.difficulty import DISTANCE_TEMPERATURE, DifficultyLevel, DifficultyScore
+from dlkd.difficulty import DifficultyLevel, DifficultyScore
 from dlkd.features import LayerPairs
 from dlkd.methods import Composition
 from dlkd.models import InputFormat
@@ -105,7 +105,7 @@ class Session:
     @property
     def score(self) -> DifficultyScore:
         """What difficulty is in this run, whether the method looks at it or only its figures do."""
-        return self.method.score or DifficultyScore(temperature=DISTANCE_TEMPERATURE)
+        return self.method.score or DifficultyScore()
 
     def difficulty(self, lesson: Lesson, target: Tensor, ids: Indices) -> Tensor:
         """The difficulty ``[B]`` of the views of a lesson.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dlkd.difficulty.level import DifficultyLevel
-from dlkd.difficulty.score import DISTANCE_TEMPERATURE, DifficultyScore
+from dlkd.difficulty.score import DifficultyScore
 from dlkd.difficulty.temperature import DifficultyTemperature, StepTemperature
 from dlkd.methods import pieces
 from dlkd.methods.label_terms import trusted
@@ -46,7 +46,7 @@ _DLKD = {
     "t_hard": 6.0,
     "gamma": 1.0,
     "score": "distance",
-    "distance_temperature": DISTANCE_TEMPERATURE,
+    "distance_temperature": 1.0,
     "level": "rank",
     "shuffled": False,
     "scale": "per_sample",
