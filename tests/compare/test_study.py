@@ -182,10 +182,11 @@ def test_ours_by_default():
     assert CompareOptions(Path("study"), methods=["ce", "dlkd"], ours=[]).our_methods == []
 
 
-def test_a_row_is_told_by_what_it_is_of():
-    """Two cells are never kept in one folder, whatever their names."""
-    cells = planned(methods={"ce": None, "all": {"method": "ce"}}, seeds=2)
-    assert len({c.row for c in cells}) == 2 and all(c.row for c in cells)
+@pytest.mark.parametrize("option", ["methods", "conditions", "pairs"])
+def test_a_row_is_told_by_what_it_is_of(option):
+    """Two cells are never kept in one folder, whatever their names: what stands for no condition is no name of one."""
+    with pytest.raises(UserError, match="another name than all"):
+        planned(**{option: {"ce": None, "all": {"method": "ce"}}}, seeds=2)
 
 
 def test_one_value_on_the_command_line_leaves_the_rest_of_a_page(dlkd, tmp_path, refused):

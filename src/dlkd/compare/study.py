@@ -63,11 +63,12 @@ class StudyOptions:
             raise UserError(f"expected each of --methods once, but got {self.methods}")
         for option in ("methods", "conditions", "pairs"):
             for name in getattr(self, option):
-                if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith(".") or name == ONE:
+                if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
                     raise UserError(
-                        f"expected letters, digits, _ + . or - as a name in --{option}, and another than {ONE}, but got "
-                        f"{name!r:.80}"
+                        f"expected letters, digits, _ + . or - as a name in --{option}, but got {name!r:.80}"
                     )
+                if name == ONE:
+                    raise UserError(f"expected another name than {ONE} in --{option}: it stands for there being one")
         if self.workers < 1:
             raise UserError(f"expected --workers to be at least 1, but got {self.workers}")
 
@@ -117,9 +118,9 @@ class CompareOptions(StudyOptions):
     @property
     def our_methods(self) -> list[str]:
         """Names of the methods that are held against the best of the others."""
-        return (
-            [n for n, page in self.pages.items() if "dlkd" in str(page["method"])] if self.ours is None else self.ours
-        )
+        if self.ours is not None:
+            return self.ours
+        return [name for name, page in self.pages.items() if "dlkd" in str(page["method"])]
 
 
 class Cell(NamedTuple):
