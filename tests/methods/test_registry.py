@@ -23,7 +23,7 @@ STATED = {
         "level": "rank",
         "scale": "per_sample",
         "ce_weight": 0.1,
-        "kd_weight": 0.9,
+        "kd_weight": 9.0,
         "distance_temperature": 1.0,
         "shuffled": False,
     },
