@@ -35,10 +35,9 @@ def means(found: Found, figure: str = "") -> str:
     for place in places:
         rows = {row["method"]: row for row in found["rows"] if (row["pair"], row["condition"]) == place}
         shown = figure or headline(list(rows.values()))
-        best = max((row["figures"][shown]["mean"] for row in rows.values() if shown in row["figures"]), default=None)
         for line, method in zip(lines, methods, strict=True):
             of = rows[method]["figures"].get(shown)
-            line.append(NOT_RUN if of is None else spread(of) + (" (best)" if of["mean"] == best else ""))
+            line.append(NOT_RUN if of is None else spread(of))
     columns = ["method", *(" / ".join(name for name in place if name != "all") for place in places)]
     return markdown(columns, lines)
 
