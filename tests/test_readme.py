@@ -1,5 +1,6 @@
 """Every block of the README is executed, as it stands."""
 
+import json
 import os
 import re
 import shlex
@@ -47,11 +48,14 @@ def test_python_block(block, here):
 
 def test_shell_commands(here, good):
     commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("dlkd ")]
-    assert [c[0] for c in commands] == ["train", "distill", "evaluate"]
+    assert [c[0] for c in commands] == ["train", "distill", "evaluate", "compare"]
     for command in commands:
         good(*command)
     outs = [Path(c[c.index("--out") + 1]) for c in commands if "--out" in c]
-    assert all((out / "student.safetensors").is_file() and (out / "report.html").is_file() for out in outs)
+    assert all((out / "report.html").is_file() for out in outs)
+    assert all((out / "student.safetensors").is_file() for out in outs[:2])
+    rows = json.loads((outs[2] / "results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["ce", "kd", "dlkd"] and not any(row["not_run"] for row in rows)
 
 
 def test_make_targets_exist():
