@@ -43,9 +43,3 @@ def test_a_comparison_is_whole(file):
             values = [figures[name] for figures in row["seeds"].values() if name in figures]
             assert of["n"] == len(values) and of["mean"] == pytest.approx(sum(values) / len(values))
             assert "test" not in row["figures"] or (ROOT / "results" / "ledger.jsonl").is_file()
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*.json")), ids=lambda p: p.stem)
-def test_every_file_says_how_it_was_made(file):
-    found = json.loads(file.read_text())
-    assert found.get("command") and ("versions" in found or "machine" in found), sorted(found)

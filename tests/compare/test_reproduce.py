@@ -21,7 +21,7 @@ def published(tmp_path_factory, good, small):
 def again(dlkd, published, teacher, tmp_path):
     def run(row, *more):
         found = dlkd("reproduce", row, "--results", published, "--out", tmp_path / "again", *more)
-        file = tmp_path / "again" / "results.json"
+        file = tmp_path / "again" / row / "results.json"
         return found, json.loads(file.read_text())["figures"] if file.is_file() else None
 
     return run
@@ -42,7 +42,17 @@ def test_a_new_seed_and_the_band(again, published):
 def test_a_published_seed_gives_its_figure(again):
     done, figures = again("toy/noisy/kd", "--seeds", "[1]")
     assert done.status == 0 and figures["held_out"]["difference"] == {"1": 0.0}
-    assert figures["held_out"]["inside"] is None and "the published figure" in done.out
+    assert "the published figure" in done.out and "OUTSIDE" not in done.out
+
+
+def test_a_published_seed_that_gives_another_figure(again, published):
+    found = json.loads((published / "toy.json").read_text())
+    for row in found["rows"]:
+        for seed, of in row["seeds"].items():
+            of |= {"held_out": 99 + int(seed) / 1000, "held_out_clean": 99 + int(seed) / 1000}
+    (published / "other.json").write_text(json.dumps(found))
+    done, figures = again("other/noisy/ce", "--seeds", "[1]")
+    assert done.status == 1 and "OUTSIDE" in done.out and figures["held_out"]["difference"]["1"] < 0
 
 
 def test_another_setting_falls_outside(again, published):
@@ -75,3 +85,37 @@ def test_a_row_is_needed(dlkd, refused):
 
 def test_options_that_no_run_would_take(again, refused):
     refused(again("toy/noisy/kd", "--run.data.roo", "x")[0], "did you mean --data.root?")
+
+
+def changed(published, name, **of):
+    found = json.loads((published / "toy.json").read_text())
+    found["rows"][0] |= of
+    (published / f"{name}.json").write_text(json.dumps(found))
+    return f"{name}/{found['rows'][0]['row']}"
+
+
+def test_code_that_only_the_file_names_is_not_run(again, published, refused):
+    options = json.loads((published / "toy.json").read_text())["rows"][0]["options"]
+    row = changed(published, "evil", options={**options, "student": {"name": "os:getcwd"}})
+    refused(again(row)[0], "student.name os:getcwd on the command line")
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"pair": "../../up"},
+        {"method": "/tmp/x"},
+        {"condition": 3},
+        {"seeds": [1, 2]},
+        {"seeds": {"a": {}}},
+        {"seeds": {"0": {"held_out": "x"}}},
+        {"options": 5},
+    ],
+)
+def test_rows_of_a_stranger(again, published, refused, of):
+    refused(again(changed(published, "strange", **of))[0])
+
+
+def test_a_file_without_rows_of_a_method(again, published, refused):
+    (published / "rows.json").write_text('{"rows": [{"row": "x"}, 3]}')
+    refused(again("rows/x")[0], "results.json of dlkd compare")

@@ -235,3 +235,8 @@ def test_the_page_in_the_docs_can_be_planned(tmp_path, dlkd, refused):
     page.write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
     given = ("--config", page, "--out", tmp_path / "out", "--conditions.noisy.epochs", 0)
     refused(dlkd("compare", *given), "--epochs", "(cells noisy/none)")
+
+
+@pytest.mark.parametrize("option", ["--methods.kd", "--conditions.noisy", "--pairs.small"])
+def test_a_value_where_a_page_belongs(dlkd, tmp_path, refused, option):
+    refused(dlkd("compare", "--out", tmp_path / "out", option, 5), f"expected options as {option}, but got 5")

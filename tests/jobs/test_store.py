@@ -58,7 +58,7 @@ def test_verify_and_info(store, good, dlkd):
         ("samples, classes", r"\d+, 10"),
         ("views", "2 whole"),
         ("kept", "all logits in fp32"),
-        ("difficulties", "distance at τ = 0.25, distance at τ = 1, js at τ = 0.25, js at τ = 1"),
+        ("difficulties", "distance at τ = 0.25, distance at τ = 1, js at τ = 0.25"),
         ("probes, sparsity", "0.3"),
         ("size", r"0\.000 GB in 3 shards"),
         ("view family", "[0-9a-f]{16}"),

@@ -40,7 +40,7 @@ def test_a_run_from_a_store_is_the_run_online(tmp_path, good, distill, build, sa
 
 
 def test_in_half_precision_the_student_is_close(tmp_path, good, distill):
-    options = ("--epochs", 2)
+    options = ("--epochs", 2, "--loss.kd_weight", 0.9)
     good(*distill(tmp_path / "online", *options))
     good(*distill(tmp_path / "stored", *options, "--store", tmp_path / "store"))
     assert Manifest.read(tmp_path / "store").storage == Storage("fp16")

@@ -147,7 +147,7 @@ def test_one_is_killed_the_other_says_so_and_one_alone_goes_on(tmp_path, teacher
     good("distill", "--out", out, "--resume", "--student.name", "together:small")
     good(*arguments(tmp_path / "one", teacher, *epochs))
     one, other = (table(folder / "metrics.csv") for folder in (tmp_path / "one", out))
-    assert len(other) == 30 and other[-1]["loss"] == pytest.approx(one[-1]["loss"], rel=1e-3)
+    assert len(other) == 30 and other[-1]["loss"] == pytest.approx(one[-1]["loss"], rel=1e-2)
 
 
 def as_srun(*tasks):

@@ -115,8 +115,9 @@ def _deciles(of: Sequence[Found], same: Sequence[Found]) -> list[dict[str, Any]]
     distance = next((f.answers.distance for f in same if f.answers.distance is not None), None)
     if distance is None or not of:
         return []
-    right = [f.answers.right.get("held_out_clean", f.answers.right["held_out"]) for f in of]
-    if any(len(r) != len(distance) for r in right):
+    known = [f.answers.right.get("held_out_clean", f.answers.right.get("held_out")) for f in of]
+    right = [answers for answers in known if answers is not None]
+    if not right or any(len(r) != len(distance) for r in right):
         return []
     return [tenth._asdict() for tenth in by_decile(np.mean(right, axis=0), distance)]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from dlkd.compare.collect import COMPARED, read_cell, reason_of
 from dlkd.compare.statistics import band
-from dlkd.compare.study import Cell, cell, checked
-from dlkd.compare.work import failure, run_cells
+from dlkd.compare.study import Cell, cell, check_name, checked
+from dlkd.compare.work import failure, run_all
 from dlkd.errors import UserError
 from dlkd.files import write_json
 from dlkd.pages.merge import Page, merged, nested
@@ -37,7 +37,7 @@ class ReproduceOptions:
         seeds: to run; by default the first that the row does not have. One that it has must give its figures again, to
             the last digit on the same machine and versions.
         workers: processes that share the seeds.
-        out: folder of the runs and of ``results.json``.
+        out: folder in which each row has one of its own.
     """
 
     row: str
@@ -46,6 +46,11 @@ class ReproduceOptions:
     seeds: list[int] | None = None
     workers: int = 1
     out: Path = Path("runs/reproduce")
+
+    @property
+    def page_of_row(self) -> Page:
+        """The options that the row names, which may be a stranger's."""
+        return dict(find_row(self.results, self.row)["options"])
 
 
 def reproduce(options: ReproduceOptions) -> dict[str, Any]:
@@ -56,14 +61,15 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
         SystemExit: with status 1, the mean of the new seeds lies outside the band of the published ones.
     """
     published = find_row(options.results, options.row)
-    cells = _cells(options, published)
-    run_cells(cells, options.workers)
+    out = options.out / options.row
+    cells = _cells(options, published, out)
+    run_all(cells, options.workers)
     if failed := [c for c in cells if failure(c).is_file()]:
         raise UserError(f"{options.row} seed {failed[0].seed} could not be run: {reason_of(failed[0])}")
     found = {c.seed: each.figures for c in cells if (each := read_cell(c)) is not None}
     figures = {name: judged for name in READ_BY_RUNS if (judged := _judged(published, found, name)) is not None}
     content = {"command": "reproduce", "row": options.row, "options": published["options"], "figures": figures}
-    write_json(options.out / "results.json", content)
+    write_json(out / "results.json", content)
     for name, judged in figures.items():
         print(_sentence(options.row, name, judged))
     if any(judged["inside"] is False for judged in figures.values()):
@@ -86,8 +92,8 @@ def find_row(results: Path, name: str) -> dict[str, Any]:
             f"got {name!r:.80}"
         )
     try:
-        rows = {str(each["row"]): dict(each) for each in json.loads(file.read_text())["rows"] if "options" in each}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        rows = {str(each["row"]): _checked(each) for each in json.loads(file.read_text())["rows"]}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"expected {file} to be the results.json of dlkd compare, but it has no rows of it") from error
     if row not in rows:
         near = difflib.get_close_matches(row, rows, n=1, cutoff=0)
@@ -97,7 +103,15 @@ def find_row(results: Path, name: str) -> dict[str, Any]:
     return rows[row]
 
 
-def _cells(options: ReproduceOptions, published: Mapping[str, Any]) -> list[Cell]:
+def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as this command needs it; raises what a stranger's file makes Python raise."""
+    seeds = {str(int(seed)): {name: float(v) for name, v in of.items()} for seed, of in row["seeds"].items()}
+    for of in ("pair", "condition", "method"):
+        check_name(of, row[of], one=True)
+    return {**row, "options": dict(row["options"]), "seeds": seeds}
+
+
+def _cells(options: ReproduceOptions, published: Mapping[str, Any], out: Path) -> list[Cell]:
     page: Page = merged(published["options"], nested(options.run))
     run = checked(TypedOptions(DistillOptions), page, published["row"])
     taken = {int(seed) for seed in published["seeds"]}
@@ -105,7 +119,7 @@ def _cells(options: ReproduceOptions, published: Mapping[str, Any]) -> list[Cell
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UserError(f"expected --seeds to be different seeds, but got {seeds}")
     name = (published["pair"], published["condition"], published["method"])
-    return [cell(options.out, name, run, seed) for seed in seeds]
+    return [cell(out, name, run, seed) for seed in seeds]
 
 
 def _judged(published: Mapping[str, Any], found: Mapping[int, Mapping[str, float]], name: str) -> dict[str, Any] | None:
@@ -115,22 +129,23 @@ def _judged(published: Mapping[str, Any], found: Mapping[int, Mapping[str, float
     new = [value for seed, value in now.items() if seed not in before]
     if not before or not now:
         return None
-    low, high = band(before.values(), new=len(new)) if new and len(before) > 1 else (None, None)
+    low, high = band(before.values(), new=len(new) or 1) if len(before) > 1 else (None, None)
+    judged = [mean(new)] if new else list(now.values())
     return {
         "published": {str(seed): value for seed, value in before.items()},
         "found": {str(seed): value for seed, value in now.items()},
         "difference": {str(seed): value - before[seed] for seed, value in now.items() if seed in before},
         "mean_of_new": mean(new) if new else None,
         "band": None if low is None else [low, high],
-        "inside": None if low is None or high is None else low <= mean(new) <= high,
+        "inside": None if low is None or high is None else all(low <= value <= high for value in judged),
     }
 
 
 def _sentence(row: str, name: str, of: Mapping[str, Any]) -> str:
     words = []
-    if of["band"] is not None:
+    where = "inside" if of["inside"] else "OUTSIDE"
+    if of["band"] is not None and of["mean_of_new"] is not None:
         low, high = of["band"]
-        where = "inside" if of["inside"] else "OUTSIDE"
         words.append(
             f"{of['mean_of_new']:.2f} % with new seeds, {where} the band of {low:.2f} to {high:.2f} % that the "
             f"{len(of['published'])} published seeds give"
@@ -139,5 +154,6 @@ def _sentence(row: str, name: str, of: Mapping[str, Any]) -> str:
         words.append(f"{of['mean_of_new']:.2f} % with new seeds; one published seed gives no band")
     for seed, difference in of["difference"].items():
         same = "the published figure" if difference == 0 else f"{difference:+.2f} from the published figure"
+        same += f", {where} the band of all" if difference and of["band"] is not None else ""
         words.append(f"seed {seed}: {of['found'][seed]:.2f} %, {same}".replace("+-", "-"))
     return f"{row}, {name}: {'; '.join(words)}"

@@ -62,13 +62,11 @@ class StudyOptions:
         if isinstance(self.methods, list) and len(set(self.methods)) < len(self.methods):
             raise UserError(f"expected each of --methods once, but got {self.methods}")
         for option in ("methods", "conditions", "pairs"):
-            for name in getattr(self, option):
-                if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
-                    raise UserError(
-                        f"expected letters, digits, _ + . or - as a name in --{option}, but got {name!r:.80}"
-                    )
-                if name == ONE:
-                    raise UserError(f"expected another name than {ONE} in --{option}: it stands for there being one")
+            given = getattr(self, option)
+            for name in given:
+                check_name(f"--{option}", name)
+                if isinstance(given, dict) and not isinstance(given[name], (dict, type(None))):
+                    raise UserError(f"expected options as --{option}.{name}, but got {given[name]!r:.80}")
         if self.workers < 1:
             raise UserError(f"expected --workers to be at least 1, but got {self.workers}")
 
@@ -120,7 +118,28 @@ class CompareOptions(StudyOptions):
         """Names of the methods that are held against the best of the others."""
         if self.ours is not None:
             return self.ours
-        return [name for name, page in self.pages.items() if "dlkd" in str(page["method"])]
+        return [name for name, page in self.pages.items() if _is_ours(str(page["method"]))]
+
+
+def check_name(what: str, name: str, *, one: bool = False) -> None:
+    """A name that becomes a folder.
+
+    Args:
+        what: is named.
+        name: by the user, or in a file.
+        one: may it be that which stands for there being only one?
+
+    Raises:
+        UserError: it would lead elsewhere, or say something else.
+    """
+    if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
+        raise UserError(f"expected letters, digits, _ + . or - as a name in {what}, but got {name!r:.80}")
+    if name == ONE and not one:
+        raise UserError(f"expected another name than {ONE} in {what}: it stands for there being one")
+
+
+def _is_ours(method: str) -> bool:
+    return any(part in ("dlkd", "dlkd-robust") for part in method.split("+"))
 
 
 class Cell(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.text import Text
 from dlkd.compare.collect import ABOUT, read_cell, reason_of
 from dlkd.compare.render import markdown
 from dlkd.compare.study import Cell, StudyOptions, plan
-from dlkd.compare.work import failure, finished, run_cells
+from dlkd.compare.work import failure, finished, run_all
 from dlkd.errors import UserError
 from dlkd.files import write_atomic, write_json
 from dlkd.methods import resolve_loss
@@ -64,9 +63,11 @@ class TuneOptions(StudyOptions):
         super().check()
         if self.trials < 1:
             raise UserError(f"expected --trials to be at least 1, but got {self.trials}")
-        for method in self.space:
+        for method, space in self.space.items():
             if method not in self.methods:
                 raise UserError(f"expected --space to be of some of --methods, but got {method}")
+            if not isinstance(space, dict):
+                raise UserError(f"expected options and where to look as --space.{method}, but got {space!r:.80}")
 
 
 def tune(options: TuneOptions) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def tune(options: TuneOptions) -> dict[str, Any]:
         if not options.collect:
             left = sum(not finished(cell) for cell in cells)
             print(f"trial {number + 1} of {options.trials}: {len(cells)} cells, {left} to be run", flush=True)
-            _run_all(cells, options.workers)
+            run_all(cells, options.workers)
         for method in asked:
             searches[method].tell([cell for cell in cells if cell.method == f"{method}.{number}"])
     found = _found(options, searches)
@@ -230,14 +231,6 @@ def _study(options: TuneOptions, methods: Mapping[str, Page]) -> StudyOptions:
     return replace(options, methods=dict(methods), space={})
 
 
-def _run_all(cells: Sequence[Cell], workers: int) -> None:
-    """The next trial rests on these, so those that another process is at are waited for."""
-    run_cells(cells, workers)
-    while any(not finished(cell) and not failure(cell).is_file() for cell in cells):
-        time.sleep(1)
-        run_cells(cells, workers)
-
-
 def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, Any]:
     about: dict[str, Any] = {}
     rows = []
@@ -261,8 +254,8 @@ def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, A
 def _tuned(options: TuneOptions, searches: Mapping[str, _Search]) -> str:
     pages = {}
     for method, search in searches.items():
-        if search.best is not None:
-            pages[method] = merged(search.page, nested(search.trials[search.best]["settings"]))
+        best = {} if search.best is None else search.trials[search.best]["settings"]
+        pages[method] = merged(search.page, nested(best))
     head = (
         f"# Best of {options.trials} trials each by held-out accuracy, found by dlkd tune; every trial: results.json.\n"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,14 @@ def run_cells(cells: Sequence[Cell], workers: int = 1) -> None:
         )
 
 
+def run_all(cells: Sequence[Cell], workers: int = 1) -> None:
+    """:func:`run_cells`, and wait for those that another process is at: what comes next rests on them."""
+    run_cells(cells, workers)
+    while any(not finished(cell) and not failure(cell).is_file() for cell in cells):
+        time.sleep(1)
+        run_cells(cells, workers)
+
+
 def _begin(cells: Sequence[Cell], number: int, workers: int) -> None:
     """A process of several, with its share of the cores."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
@@ -97,16 +106,16 @@ def _run_cell(cell: Cell, number: int) -> None:
         if options.device == "auto" and gpus > 1:
             options = replace(options, device=f"cuda:{number % gpus}")
         begun = (folder / CONFIG).is_file()
-        if begun:
-            _take_over(options)
         broken = not begun and (folder / MARKER).is_file()
+        failure(cell).unlink(missing_ok=True)
         try:
+            if begun:
+                _take_over(options)
             results = run(replace(options, resume=begun, overwrite=broken), quiet=True)
         except UserError as error:
             write_json(failure(cell), {"reason": str(error)})
             print(f"{cell.row}, seed {cell.seed}: failed: {error}", flush=True)
             return
-        failure(cell).unlink(missing_ok=True)
         print(_sentence(cell, results), flush=True)
 
 
