@@ -78,7 +78,7 @@ class StudyOptions:
     @property
     def page_of_recipe(self) -> Page:
         """The options that the recipe names."""
-        return {} if self.recipe is None else read_plain(resolve_config(self.recipe))
+        return {} if self.recipe is None else read_plain(resolve_config(self.recipe, option="--recipe"))
 
     @property
     def pages(self) -> dict[str, Page]:

@@ -79,6 +79,8 @@ def _row(
     if not row["seeds"]:
         return [name, NOT_RUN, *([""] * (len(shown) + len(against) - 1))]
     cells = [spread(row["figures"].get(figure), digits=DIGITS.get(figure, 2)) for figure in shown]
+    fewer = {at for at, figure in enumerate(shown) if 0 < row["figures"].get(figure, {"n": 0})["n"] < len(row["seeds"])}
+    cells = [f"{cell} (n = {row['figures'][shown[at]]['n']})" if at in fewer else cell for at, cell in enumerate(cells)]
     return [name, *cells, *(difference(_found(found, row, other, head)) for other in against)]
 
 

@@ -18,12 +18,13 @@ def recipe_names() -> list[str]:
     return sorted(p.relative_to(_ROOT).with_suffix("").as_posix() for p in _ROOT.rglob("*.yaml"))
 
 
-def resolve_config(name: str, groups: Collection[str] = ()) -> Path:
+def resolve_config(name: str, groups: Collection[str] = (), option: str = "--config") -> Path:
     """The file of a recipe by path or by name, checked to be readable YAML.
 
     Args:
         name: of a file or a recipe.
         groups: names that have to hold options; the parser would take a text for one more file.
+        option: that named it.
 
     Raises:
         UserError: no such file or recipe (the message names the nearest), or YAML that is broken or no page of options.
@@ -33,7 +34,7 @@ def resolve_config(name: str, groups: Collection[str] = ()) -> Path:
         if name not in recipe_names():
             near = difflib.get_close_matches(name, recipe_names(), n=1, cutoff=0)[0]
             raise UserError(
-                f"expected --config to be a file or one of the recipes {', '.join(recipe_names())}, "
+                f"expected {option} to be a file or one of the recipes {', '.join(recipe_names())}, "
                 f"but got {name!r}; did you mean {near!r}?"
             )
         path = _ROOT / f"{name}.yaml"
