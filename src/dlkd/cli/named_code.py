@@ -54,8 +54,7 @@ def _values(options: Any) -> Iterator[tuple[str, Any]]:
     """Of a dataclass, or of an open page of options, which may write ``data.name: x``."""
     if not isinstance(options, dict):
         yield from ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
-        for page in ("page_of_recipe", "page_of_row"):
-            yield from nested(getattr(options, page, {})).items()
+        yield from nested(getattr(options, "page_of_file", {})).items()
     else:
         yield from nested(options).items()
 

@@ -13,8 +13,8 @@ import yaml
 
 from dlkd.compare.final import FINAL, FINAL_PREDICTIONS
 from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, holm, paired, spread
-from dlkd.compare.study import Cell, CompareOptions
-from dlkd.compare.work import failure
+from dlkd.compare.study import WHERE, Cell, CompareOptions
+from dlkd.compare.work import failure, mend
 from dlkd.errors import UserError
 from dlkd.jobs.card import CONFIG, plain
 from dlkd.jobs.results import PREDICTIONS
@@ -105,7 +105,7 @@ def _row(cells: Sequence[Cell], done: Mapping[Path, Found], options: CompareOpti
 def _public(cell: Cell) -> dict[str, Any]:
     """The options that make the cell again, without what is only of this machine."""
     page: dict[str, Any] = plain(cell.options)
-    data = {k: v for k, v in page["data"].items() if k not in ("root", "noise_file")}
+    data = {k: v for k, v in page["data"].items() if k not in WHERE}
     page = {k: v for k, v in page.items() if k not in ("out", "seed", "store", "resume", "overwrite", "force")}
     return {**page, "data": data}
 
@@ -233,7 +233,7 @@ def _that_counts(page: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options of a run, those that decide what comes out but for its rounding."""
     apart = ("out", "seed", "resume", "overwrite", "force", "store", "device")
     return {key: value for key, value in page.items() if key not in apart} | {
-        "data": {k: v for k, v in page["data"].items() if k not in ("root", "noise_file")},
+        "data": {k: v for k, v in page["data"].items() if k not in WHERE},
         "engine": page["engine"]["precision"],
         "storage": {k: v for k, v in page["storage"].items() if k != "probe_logits"},
     }
@@ -276,4 +276,4 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _damaged(file: Path) -> str:
     """What to delete: of a run its folder, of what was made of it that file."""
     made_again = file if file.name in (FINAL, FINAL_PREDICTIONS) or file.name.endswith(".failed.json") else file.parent
-    return f"{file} is damaged; delete {made_again}, and the same command makes it again"
+    return f"{file} is damaged; {mend(made_again)}"

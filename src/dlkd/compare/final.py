@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dlkd.compare.study import Cell
-from dlkd.compare.work import finished
+from dlkd.compare.work import finished, mend
 from dlkd.data import DataSet, load_data
 from dlkd.errors import UserError
 from dlkd.evaluate import check_finite, figures, logits_of
@@ -70,7 +70,7 @@ def _score(cell: Cell, data: DataSet) -> None:
     try:
         loaded = load_model(None, folder, len(test.class_names), channels=test.pixels.channels)
     except CheckpointError as error:
-        raise UserError(f"{error}; delete {folder}, and the same command runs it again") from error
+        raise UserError(f"{error}; {mend(folder)}") from error
     side: Any = loaded.card.get("image_size")
     device = torch.device("cuda" if torch.cuda.is_available() and cell.options.device != "cpu" else "cpu")
     logits, labels = logits_of(loaded.module.to(device), test, loaded.input_format, side)

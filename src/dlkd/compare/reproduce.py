@@ -12,7 +12,7 @@ from typing import Any
 
 from dlkd.compare.collect import COMPARED, read_cell, reason_of
 from dlkd.compare.statistics import band
-from dlkd.compare.study import Cell, cell, check_name, checked
+from dlkd.compare.study import Cell, cell, check_name, checked, row_name
 from dlkd.compare.work import failure, run_all
 from dlkd.errors import UserError
 from dlkd.files import write_json
@@ -22,6 +22,7 @@ from dlkd.train.options import DistillOptions
 
 READ_BY_RUNS = tuple(figure for figure in COMPARED if figure != "test")
 """Accuracies of held-out images: a comparison reads the test images apart from its runs."""
+NAMES = ("pair", "condition", "method")
 OUTSIDE = 1
 """Exit status where the row does not come out."""
 
@@ -48,7 +49,7 @@ class ReproduceOptions:
     out: Path = Path("runs/reproduce")
 
     @property
-    def page_of_row(self) -> Page:
+    def page_of_file(self) -> Page:
         """The options that the row names, which may be a stranger's."""
         return dict(find_row(self.results, self.row)["options"])
 
@@ -58,7 +59,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
 
     Raises:
         UserError: no such row, options that no run would take, or a run that failed.
-        SystemExit: with status 1, the mean of the new seeds lies outside the band of the published ones.
+        SystemExit: with status 1, the mean of the new seeds, or a published one, lies outside the published band.
     """
     published = find_row(options.results, options.row)
     out = options.out / options.row
@@ -92,7 +93,7 @@ def find_row(results: Path, name: str) -> dict[str, Any]:
             f"got {name!r:.80}"
         )
     try:
-        rows = {str(each["row"]): _checked(each) for each in json.loads(file.read_text())["rows"]}
+        rows = {each["row"]: each for each in map(_known, json.loads(file.read_text())["rows"])}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"expected {file} to be the results.json of dlkd compare, but it has no rows of it") from error
     if row not in rows:
@@ -103,12 +104,12 @@ def find_row(results: Path, name: str) -> dict[str, Any]:
     return rows[row]
 
 
-def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as this command needs it; raises what a stranger's file makes Python raise."""
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as this command needs it, its name from its parts; raises what a stranger's file makes Python raise."""
     seeds = {str(int(seed)): {name: float(v) for name, v in of.items()} for seed, of in row["seeds"].items()}
-    for of in ("pair", "condition", "method"):
+    for of in NAMES:
         check_name(of, row[of], one=True)
-    return {**row, "options": dict(row["options"]), "seeds": seeds}
+    return {**row, "row": row_name(*(row[of] for of in NAMES)), "options": dict(row["options"]), "seeds": seeds}
 
 
 def _cells(options: ReproduceOptions, published: Mapping[str, Any], out: Path) -> list[Cell]:

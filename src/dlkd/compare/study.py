@@ -22,6 +22,8 @@ from dlkd.train.options import DistillOptions, StorageOptions
 
 ONE = "all"
 """Name of the only condition or pair where none is given."""
+WHERE = ("root", "noise_file")
+"""Options of the data that say where they lie: of a machine, not of a study."""
 QUICK: Page = {"engine": {"tensorboard": False, "report": False, "evaluate_every": 0}, "score_on": "held_out"}
 """What cells have unless the study says otherwise: only what the comparison reads."""
 
@@ -76,7 +78,7 @@ class StudyOptions:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
     @property
-    def page_of_recipe(self) -> Page:
+    def page_of_file(self) -> Page:
         """The options that the recipe names."""
         return {} if self.recipe is None else read_plain(resolve_config(self.recipe, option="--recipe"))
 
@@ -160,12 +162,12 @@ class Cell(NamedTuple):
     @property
     def place(self) -> str:
         """Pair and condition in one name, only where there are several."""
-        return _row(self.pair, self.condition, ONE) or ONE
+        return row_name(self.pair, self.condition, ONE) or ONE
 
     @property
     def row(self) -> str:
         """Pair, condition and method in one name; the pair and the condition only where there are several."""
-        return _row(self.pair, self.condition, self.method)
+        return row_name(self.pair, self.condition, self.method)
 
 
 def plan(options: StudyOptions) -> list[Cell]:
@@ -175,13 +177,13 @@ def plan(options: StudyOptions) -> list[Cell]:
         UserError: an option that no run would take, with the cell that it is of.
     """
     options.check()
-    shared, read = merged(QUICK, options.page_of_recipe, nested(options.run)), TypedOptions(DistillOptions)
+    shared, read = merged(QUICK, options.page_of_file, nested(options.run)), TypedOptions(DistillOptions)
     runs: list[tuple[tuple[str, str, str], DistillOptions]] = []
     for pair, of_pair in (options.pairs or {ONE: None}).items():
         for condition, of_condition in (options.conditions or {ONE: None}).items():
             for method, of_method in options.pages.items():
                 page = merged(shared, *(nested(part or {}) for part in (of_pair, of_condition, of_method)))
-                runs.append(((pair, condition, method), checked(read, page, _row(pair, condition, method))))
+                runs.append(((pair, condition, method), checked(read, page, row_name(pair, condition, method))))
     if any(find_method(part).uses_probe for _, run in runs for part in parse_method(run.method)):
         # One store then serves all: what the probes say is kept for those that do not look at it as well.
         runs = [(name, replace(run, storage=replace(run.storage, probe_logits=True))) for name, run in runs]
@@ -208,7 +210,8 @@ def checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> Distill
     return run
 
 
-def _row(pair: str, condition: str, method: str) -> str:
+def row_name(pair: str, condition: str, method: str) -> str:
+    """All three in one name, but for those of which there is only one."""
     return "/".join(part for part in (pair, condition, method) if part != ONE)
 
 
@@ -218,7 +221,7 @@ def cell(out: Path, name: tuple[str, str, str], run: DistillOptions, seed: int) 
     stored = parts[0].teacher and run.probe.norm != "batch" and not any(part.feature for part in parts)
     store = out / "stores" / f"{_views(run)}-seed{seed}" if stored else None
     storage = run.storage if stored else StorageOptions()
-    folder = out / "cells" / _row(*name) / f"seed{seed}"
+    folder = out / "cells" / row_name(*name) / f"seed{seed}"
     return Cell(*name, seed, replace(run, out=folder, seed=seed, store=store, storage=storage))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE
@@ -78,10 +78,14 @@ def _row(
     name = row["method"] + (f" ({len(row['seeds'])} of {seeds} seeds)" if row["seeds"] and row["not_run"] else "")
     if not row["seeds"]:
         return [name, NOT_RUN, *([""] * (len(shown) + len(against) - 1))]
-    cells = [spread(row["figures"].get(figure), digits=DIGITS.get(figure, 2)) for figure in shown]
-    fewer = {at for at, figure in enumerate(shown) if 0 < row["figures"].get(figure, {"n": 0})["n"] < len(row["seeds"])}
-    cells = [f"{cell} (n = {row['figures'][shown[at]]['n']})" if at in fewer else cell for at, cell in enumerate(cells)]
+    cells = [_figure(row["figures"].get(figure), figure, len(row["seeds"])) for figure in shown]
     return [name, *cells, *(difference(_found(found, row, other, head)) for other in against)]
+
+
+def _figure(of: Mapping[str, Any] | None, figure: str, seeds: int) -> str:
+    """With n where fewer seeds have it than were run."""
+    shown = spread(of, digits=DIGITS.get(figure, 2))
+    return shown if of is None or of["n"] == seeds else f"{shown} (n = {of['n']})"
 
 
 def _found(found: Mapping[str, Any], row: Mapping[str, Any], other: str, figure: str) -> Mapping[str, Any] | None:
@@ -127,19 +131,24 @@ def flat(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def print_tables(found: Mapping[str, Any]) -> None:
-    """On the screen, and in a file of it as wide as they are."""
+    """All tables, and what they mean."""
+    for part in parts(found):
+        print_part(part, words=part.columns[:1])
+    for line in sentences(found):
+        Console().print(Text(f"- {line}"), soft_wrap=True)
+
+
+def print_part(part: Part, words: Collection[str]) -> None:
+    """On the screen, and in a file of it as wide as it is; columns of ``words`` to the left."""
     console = Console()
     if not console.is_terminal:
         console.width = 200
-    for part in parts(found):
-        table = Table(title=Text(part.title), box=SIMPLE)
-        for at, column in enumerate(part.columns):
-            table.add_column(Text(column), justify="right" if at else "left")
-        for row in part.rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-    for line in sentences(found):
-        console.print(Text(f"- {line}"), soft_wrap=True)
+    table = Table(title=Text(part.title), box=SIMPLE)
+    for column in part.columns:
+        table.add_column(Text(column), justify="left" if column in words else "right")
+    for row in part.rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:

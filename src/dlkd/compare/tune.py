@@ -10,13 +10,11 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from dlkd.compare.collect import ABOUT, read_cell, reason_of
 from dlkd.compare.render import markdown
 from dlkd.compare.study import Cell, StudyOptions, plan
+from dlkd.compare.tables import NOT_RUN, Part, print_part
 from dlkd.compare.work import failure, finished, run_all
 from dlkd.errors import UserError
 from dlkd.files import write_atomic, write_json
@@ -93,7 +91,8 @@ def tune(options: TuneOptions) -> dict[str, Any]:
     write_json(options.out / "results.json", found)
     write_atomic(options.out / "tuned.yaml", _tuned(options, searches))
     write_atomic(options.out / "table.md", markdown(*table(found)))
-    _print(found)
+    columns, rows = table(found)
+    print_part(Part("held-out accuracy %", columns, rows), words=(columns[0], columns[-1]))
     print(f"Settings: {options.out / 'tuned.yaml'}; use them with dlkd compare --config {options.out / 'tuned.yaml'}")
     return found
 
@@ -103,21 +102,17 @@ class _Search:
 
     def __init__(self, options: TuneOptions, method: str) -> None:
         self.page = options.pages[method]
-        space = nested_names(options.space.get(method, {}))
-        self.space = {name: _distribution(method, name, where) for name, where in space.items()}
+        self._study = _new_study(options.draw)  # first, since it says so where Optuna is missing
         first = plan(_study(options, {method: self.page}))[0].options
-        self.before = {name: _value(first, method, name) for name in self.space}
-        for name, where in self.space.items():
-            if not _within(where, self.before[name]):
-                raise UserError(
-                    f"expected the value of {name} that {method} has by default, {self.before[name]}, to lie within "
-                    "its --space, since it is tried first"
-                )
-        self.trials: list[dict[str, Any]] = []
-        self._study = _new_study(options.draw)
+        space = nested_names(options.space.get(method, {}))
+        before = {name: _value(first, method, name) for name in space}
+        self.space = {name: _distribution(method, name, where, before[name]) for name, where in space.items()}
         if self.space:
-            self._study.enqueue_trial(self.before)
+            self._study.enqueue_trial(before)
         self._asked: optuna.Trial | None = None
+        self.trials: list[dict[str, Any]] = []
+        self.about: dict[str, Any] = {}
+        """Versions and machine of what was run."""
 
     def ask(self, number: int) -> Page | None:
         """The options of the next trial; None where there is nothing left to try."""
@@ -131,19 +126,15 @@ class _Search:
     def tell(self, cells: Sequence[Cell]) -> None:
         """What the trial came to."""
         assert self._asked is not None
-        trial, done = self.trials[-1], [read_cell(cell) for cell in cells]
-        values = [found.figures.get(FIGURE) for found in done if found is not None]
-        known = [value for value in values if value is not None]
-        places = dict.fromkeys(cell.place for cell in cells)
-        by_place = {
-            place: [f.figures[FIGURE] for f in done if f is not None and f.cell.place == place and FIGURE in f.figures]
-            for place in places
-        }
+        trial, by_place = self.trials[-1], {cell.place: list[float]() for cell in cells}
+        for found in filter(None, map(read_cell, cells)):
+            by_place[found.cell.place].append(found.figures[FIGURE])
+            self.about |= {key: found.results[key] for key in ABOUT if key in found.results}
+        values = [value for of in by_place.values() for value in of]
         trial["held_out"] = {place: mean(of) if of else None for place, of in by_place.items()}
-        trial["mean"] = mean(known) if len(known) == len(cells) else None
+        trial["mean"] = mean(values) if len(values) == len(cells) else None
         if reasons := {f"{cell.row} seed {cell.seed}": reason_of(cell) for cell in cells if failure(cell).is_file()}:
             trial["failed"] = reasons
-        trial["about"] = next((f.results for f in done if f is not None), {})
         self._study.tell(self._asked, trial["mean"], state=_state(trial["mean"]))
 
     @property
@@ -164,10 +155,17 @@ def nested_names(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _distribution(method: str, name: str, where: Any) -> Any:
+def _distribution(method: str, name: str, where: Any, before: Any) -> Any:
+    """Where to look, around the value ``before``."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    outside = UserError(
+        f"expected the value of {name} that {method} has by default, {before}, to lie within its --space, since it is "
+        "tried first"
+    )
     if isinstance(where, list) and where:
+        if before not in where:
+            raise outside
         return CategoricalDistribution(where)
     numbers = where.values() if isinstance(where, dict) and where.keys() == {"low", "high"} else ()
     if not numbers or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
@@ -178,20 +176,11 @@ def _distribution(method: str, name: str, where: Any) -> Any:
     low, high = where["low"], where["high"]
     if low >= high:
         raise UserError(f"expected low to be below high in --space of {method}, {name}, but got {low} and {high}")
-    kind = IntDistribution if name in WHOLE else FloatDistribution
+    if not isinstance(before, (int, float)) or not low <= before <= high:
+        raise outside
+    # A whole number stays one.
+    kind = IntDistribution if all(isinstance(n, int) for n in (before, low, high)) else FloatDistribution
     return kind(low, high, log=low > 0)
-
-
-WHOLE = ("optim.batch_size", "epochs", "probe.probes")
-"""Options that are whole numbers."""
-
-
-def _within(where: Any, value: Any) -> bool:
-    from optuna.distributions import CategoricalDistribution
-
-    if isinstance(where, CategoricalDistribution):
-        return value in where.choices
-    return isinstance(value, (int, float)) and where.low <= value <= where.high
 
 
 def _value(run: DistillOptions, method: str, name: str) -> Any:
@@ -235,9 +224,7 @@ def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, A
     about: dict[str, Any] = {}
     rows = []
     for method, search in searches.items():
-        for trial in search.trials:
-            results = trial.pop("about")
-            about |= {key: results[key] for key in ABOUT if key in results}
+        about |= search.about
         rows.append({"method": method, "options": search.page, "trials": search.trials, "best": search.best})
     return {
         "command": "tune",
@@ -279,14 +266,4 @@ def _cells(row: Mapping[str, Any], places: Sequence[str]) -> Iterator[str]:
 
 
 def _percent(value: float | None) -> str:
-    return "not run" if value is None else f"{value:.2f}"
-
-
-def _print(found: Mapping[str, Any]) -> None:
-    columns, rows = table(found)
-    shown = Table(title="held-out accuracy %")
-    for at, column in enumerate(columns):
-        shown.add_column(Text(column), justify="left" if at in (0, len(columns) - 1) else "right")
-    for row in rows:
-        shown.add_row(*map(Text, row))
-    Console().print(shown)
+    return NOT_RUN if value is None else f"{value:.2f}"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from dlkd.compare.study import Cell
+from dlkd.compare.study import WHERE, Cell
 from dlkd.errors import UserError
 from dlkd.files import MARKER, held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG
@@ -31,6 +31,11 @@ def finished(cell: Cell) -> bool:
 def failure(cell: Cell) -> Path:
     """The file that says why a cell could not be run."""
     return cell.options.out.with_name(f"{cell.options.out.name}.failed.json")
+
+
+def mend(path: Path) -> str:
+    """What the user does about a file that is damaged."""
+    return f"delete {path}, and the same command makes it again"
 
 
 def run_cells(cells: Sequence[Cell], workers: int = 1) -> None:
@@ -126,9 +131,9 @@ def _take_over(options: DistillOptions) -> None:
     try:
         before, now = yaml.safe_load(file.read_text()), yaml.safe_load(config_text(options))
         here = before | {key: now[key] for key in ("device", "store", "storage")}
-        here["data"] = before["data"] | {key: now["data"][key] for key in ("root", "noise_file")}
+        here["data"] = before["data"] | {key: now["data"][key] for key in WHERE}
     except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
-        raise UserError(f"{file} is damaged; delete {options.out}, and the same command runs it again") from error
+        raise UserError(f"{file} is damaged; {mend(options.out)}") from error
     if here != before:
         write_atomic(file, yaml.safe_dump(here, sort_keys=False, allow_unicode=True))
 
