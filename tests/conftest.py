@@ -91,6 +91,23 @@ def dlkd_process():
 
 
 @pytest.fixture(scope="session")
+def dlkd_started():
+    """The same, begun and not waited for; keywords go to ``subprocess.Popen``."""
+
+    def start(arguments, **options):
+        return subprocess.Popen(
+            [sys.executable, "-m", "dlkd", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def teacher(tmp_path_factory, good):
     """The folder of a ``dlkd train`` run on 300 digits; well above nine tenths right."""
     out = tmp_path_factory.mktemp("shared") / "teacher"

@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -38,18 +36,6 @@ class Disturbed(NamedTuple):
     both: list[Done]
 
 
-def start(arguments):
-    """The command as a user starts it, in a group of processes of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "dlkd", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-
-
 def wait_until(happened, process):
     """Look often while the process works."""
     end = time.monotonic() + PATIENCE
@@ -80,12 +66,12 @@ def workers_of(pid):
 
 
 @pytest.fixture(scope="module")
-def disturbed(tmp_path_factory, study, dlkd):
+def disturbed(tmp_path_factory, study, dlkd, dlkd_started):
     """The same comparison by two workers, of which one is killed in the middle of a cell, as where memory ends; then
     the command is told to stop, and gone on with by two commands at once. What was there each time, and what was said.
     """
     out = tmp_path_factory.mktemp("work") / "disturbed"
-    team = start(study(out, "--workers", 2))
+    team = dlkd_started(study(out, "--workers", 2), start_new_session=True)
     wait_until(lambda: len(begun(out)) == 2 and finished(out), team)
     killed = workers_of(team.pid)
     os.kill(killed[0], signal.SIGKILL)
@@ -96,7 +82,7 @@ def disturbed(tmp_path_factory, study, dlkd):
     stopped = Done(*team.communicate(timeout=PATIENCE), team.returncode)
     done = finished(out)
 
-    other = start(study(out))
+    other = dlkd_started(study(out), start_new_session=True)
     wait_until(lambda: finished(out) > done, other)
     here = dlkd(*study(out))
     both = [Done(*other.communicate(timeout=PATIENCE), other.returncode), Done(here.out, here.err, here.status)]

@@ -188,19 +188,19 @@ def test_killed_before_the_options_were_written(tmp_path, dlkd, distill, runner)
     assert done.status == 2 and "--overwrite" in done.err
 
 
-@contextlib.contextmanager
-def started(arguments):
-    with subprocess.Popen(
-        [sys.executable, "-m", "dlkd", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+@pytest.fixture
+def started(dlkd_started):
+    """Killed at the end of the block, however it ends."""
+
+    @contextlib.contextmanager
+    def until(arguments):
+        with dlkd_started(arguments) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return until
 
 
 def wait_for(condition, seconds=60):
@@ -210,7 +210,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.002)
 
 
-def test_told_to_stop(tmp_path, good, distill, undisturbed, same):
+def test_told_to_stop(tmp_path, started, good, distill, undisturbed, same):
     folder = tmp_path / "run"
     slow = ("--epochs", 4, "--optim.batch_size", 8, "--engine.checkpoint_every", 10)
     with started(distill(folder, *slow)) as process:
@@ -225,7 +225,7 @@ def test_told_to_stop(tmp_path, good, distill, undisturbed, same):
     assert same(folder, tmp_path / "whole") and metrics(folder) == metrics(tmp_path / "whole")
 
 
-def test_one_process_works_in_a_folder(tmp_path, dlkd, good, distill):
+def test_one_process_works_in_a_folder(tmp_path, started, dlkd, good, distill):
     folder = tmp_path / "run"
     slow = ("--epochs", 4, "--optim.batch_size", 8, "--engine.checkpoint_every", 10)
     with started(distill(folder, *slow)) as process:
@@ -241,7 +241,7 @@ def test_one_process_works_in_a_folder(tmp_path, dlkd, good, distill):
     assert (folder / "results.json").exists() and not (folder / ".lock").exists()
 
 
-def test_killed_while_calibrating(tmp_path, good, distill, same):
+def test_killed_while_calibrating(tmp_path, started, good, distill, same):
     arguments = distill(tmp_path / "run", "--probe.level_views", 10)
     with started(arguments) as process:
         for line in process.stdout:
