@@ -38,7 +38,11 @@ def terminated_by_exception() -> Iterator[None]:
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT while the block runs; a second Ctrl-C ends at once."""
+    """Notes SIGTERM and SIGINT while the block runs; a second Ctrl-C ends at once.
+
+    A signal that came when the block had nothing left to stop is passed on at its end: to who runs several of them one
+    after the other it says the same.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -50,9 +54,11 @@ class StopRequest:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if self.signal is not None and raised is None:
+            signal.raise_signal(self.signal)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
