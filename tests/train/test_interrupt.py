@@ -15,6 +15,15 @@ def test_a_signal_that_came_too_late_is_passed_on():
     assert reached
 
 
+@pytest.fixture
+def at_a_terminal():
+    """Ctrl-C raises, as it does there; of a process in the background it may be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("at_a_terminal")
 def test_a_second_block_is_not_begun():
     begun = 0
     with pytest.raises(KeyboardInterrupt):
