@@ -54,10 +54,16 @@ class Job(NamedTuple):
         return "shard" if self.builds else "step"
 
     @property
+    def runs(self) -> int:
+        """How many runs it is made of, one after the other, as long as each other."""
+        return len(METHODS) if self.arguments[0] == "compare" else 1
+
+    @property
     def command(self) -> str:
         return "store build" if self.builds else self.arguments[0]
 
 
+METHODS = ("kd", "dlkd")
 RUN = ("step", "SIGTERM", "checkpoint", "damage", "start", "results")
 JOBS = {
     "train": Job(("train", "--out", "{train}", "--model.name", "resnet8x0.5", "--optim.lr", "0.1", *SMALL), RUN),
@@ -75,6 +81,13 @@ JOBS = {
         ("distill", "--out", "{filling}", "--store", "{filled}", *STUDENT, "--method", "kd", *SMALL, *EXACT),
         (*RUN, "shard file"),
     ),
+    "compare": Job(
+        (
+            *("compare", "--out", "{compared}", "--methods", f"[{', '.join(METHODS)}]", "--seeds", "1"),
+            *(f"--run.{a[2:]}" if a.startswith("--") else a for a in (*STUDENT, *SMALL)),
+        ),
+        RUN,
+    ),
 }
 FOLDERS_OF = {
     "train": ("train",),
@@ -82,11 +95,12 @@ FOLDERS_OF = {
     "build": ("store",),
     "from a store": ("stored",),
     "filling a store": ("filling", "filled"),
+    "compare": ("compared",),
 }
 FOLDERS = tuple(folder for each in FOLDERS_OF.values() for folder in each)
 CERTAIN = (
     *(("build", "shard file"), ("distill", "checkpoint"), ("distill", "SIGTERM")),
-    ("filling a store", "shard file"),
+    *(("filling a store", "shard file"), ("compare", "damage")),
 )
 LEAST = 3
 """The shortest soak has so many of them."""
@@ -139,12 +153,13 @@ def set_moments(deaths: list[Death], total: int, whole: Done, draw: random.Rando
         whole: the job undisturbed, for the time of a start and of a step.
         draw: of the seed.
     """
-    unit = JOBS[deaths[0].job].unit
-    # Two checkpoints before the first kill, so that one may be damaged; one more epoch begins after the last.
-    first, last = (1, total - 3) if unit == "shard" else (2 * EVERY + 2, total - total // EPOCHS - 1)
+    unit, length = JOBS[deaths[0].job].unit, total // JOBS[deaths[0].job].runs
+    # Two checkpoints of a run before the first kill, so that one may be damaged; one more epoch begins after the last.
+    first, last = (1, length - 3) if unit == "shard" else (2 * EVERY + 2, length - length // EPOCHS - 1)
     draw.shuffle(deaths)
     deaths.sort(key=lambda death: death.kind == "results")
-    moments = sorted(draw.sample(range(first, last), len(deaths)))
+    possible = [moment for moment in range(total) if first <= moment % length < last]
+    moments = sorted(draw.sample(possible, len(deaths)))
     for death, moment in zip(deaths, moments, strict=True):
         death.after = {"results": total - 1, "start": -1}.get(death.kind, moment)
         death.seconds = death.delay * whole.seconds(unit, start=death.kind == "start")
@@ -233,7 +248,7 @@ def soak(kills: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--kills", type=int, default=30, help="at least three (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=36, help="at least three (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="print the table of the file, kill nothing")
     options = parser.parse_args()

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from soak_child import Death
 
 from dlkd.files import TEMPORARY
-from dlkd.train.checkpoint import CURRENT, load_checkpoint
+from dlkd.jobs.run import RESULTS
+from dlkd.train.checkpoint import CURRENT, PREVIOUS, load_checkpoint
 
 RESUMABLE, KILLED = 75, -9
 SECONDS = 10.0
 """After SIGTERM, at most: a step of these jobs takes a hundredth of one."""
-CLOCK = ("images_per_second", "data_wait")
+CLOCK = ("images_per_second", "data_wait", "seconds")
 """What differs from run to run."""
 
 
@@ -55,17 +56,28 @@ class Done(NamedTuple):
 
 def again(folder: Path, arguments: list[str]) -> list[str]:
     """What a user types after a kill."""
-    if arguments[0] == "store":
+    if arguments[0] in ("store", "compare"):
         return arguments
     if (folder / "config.yaml").exists():
         return [arguments[0], "--out", str(folder), "--resume"]
     return [*arguments, "--overwrite"] if (folder / "run.json").exists() else arguments
 
 
+def runs(folder: Path) -> list[Path]:
+    """The runs in a folder that have a checkpoint, in their order: itself, or the cells of a comparison."""
+    found = {file.parent for name in (CURRENT, PREVIOUS) for file in folder.rglob(name)}
+    return sorted(found, key=lambda run: (not (run / RESULTS).is_file(), run))
+
+
+def steps_kept(folder: Path) -> int:
+    """How far the checkpoints have got."""
+    kept = [load_checkpoint(run) for run in runs(folder)]
+    return sum(each.state["step"] for each in kept if each is not None)
+
+
 def judge_run(death: Death, done: Done, folder: Path) -> None:
-    """What a kill cost a run: steps that had begun, and are not in the checkpoint."""
-    kept = load_checkpoint(folder) if folder.exists() else None
-    step = 0 if kept is None else kept.state["step"]
+    """What a kill cost a run, or a comparison: steps that had begun, and are not in a checkpoint."""
+    step = steps_kept(folder)
     begun = done.progress("step")
     _judge(death, done, folder, max(begun, default=None), max(0, max(begun, default=-1) + 1 - step))
 
@@ -88,7 +100,7 @@ def _judge(death: Death, done: Done, folder: Path, reached: int | None, lost: in
 
 def damage(death: Death, folder: Path, draw: random.Random) -> None:
     """Flip a bit of the newest checkpoint, or cut it off."""
-    file = folder / CURRENT
+    file = runs(folder)[-1] / CURRENT
     content = bytearray(file.read_bytes())
     place = draw.randrange(len(content))
     if death.damage == "cut off":
@@ -96,9 +108,9 @@ def damage(death: Death, folder: Path, draw: random.Random) -> None:
     else:
         content[place] ^= 1 << draw.randrange(8)
     file.write_bytes(content)
-    kept = load_checkpoint(folder)
+    kept = load_checkpoint(file.parent)
     assert kept is not None
-    death.found["goes on from"] = kept.state["step"] if kept.warning else None
+    death.found["goes on from"] = steps_kept(folder) if kept.warning else None
 
 
 def judge_damage(death: Death, done: Done) -> None:
@@ -129,15 +141,21 @@ def _content(file: Path) -> Any:
     """What must be the same; None of a file that has times or the name of its folder in it."""
     if file.suffix == ".csv":
         with file.open(newline="") as rows:
-            return [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(rows)]
-    if file.name == "results.json":
-        found = {k: v for k, v in json.loads(file.read_text()).items() if k != "seconds"}
-        found["training"] = {k: v for k, v in found["training"].items() if k not in CLOCK}
-        found["remarks"] = [remark for remark in found["remarks"] if "is damaged" not in remark]
-        return found
+            return [_without_clock(row) for row in csv.DictReader(rows)]
+    if file.name == RESULTS:
+        return _without_clock(json.loads(file.read_text()))
     if file.suffix in (".safetensors", ".npz") or file.name in ("student.json", "manifest.json"):
         return file.read_bytes()
     return None
+
+
+def _without_clock(found: Any) -> Any:
+    """Without what differs from run to run, and without the remark that a checkpoint was damaged."""
+    if isinstance(found, dict):
+        return {key: _without_clock(value) for key, value in found.items() if key not in CLOCK}
+    if isinstance(found, list):
+        return [_without_clock(value) for value in found if not (isinstance(value, str) and "is damaged" in value)]
+    return found
 
 
 def row(command: str, death: Death) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Death:
     found: dict[str, Any] = field(default_factory=dict)
 
 
-for job in ("run", "store"):
-    importlib.import_module(f"dlkd.jobs.{job}")  # once, and not in every child
+for module in ("dlkd.jobs.run", "dlkd.jobs.store", "dlkd.compare.job"):
+    importlib.import_module(module)  # once, and not in every child
 
 SHARD = re.compile(r"(view|plain)-.*\.safetensors")
 
@@ -99,11 +99,14 @@ class Child:
             send()
 
     def watch_steps(self, builds: bool) -> None:
-        """Steps count as progress, or the shards of a command that makes nothing else."""
+        """Steps count as progress, those of a comparison through all its runs, or the shards of a command that makes
+        nothing else."""
         step, ask = fit.train_step, StoredLessons.ask
 
         def train_step(session: Any, batch: Any, number: int) -> None:
-            self.advance("step", number)
+            cells = session.folder.parents[1]
+            before = len(list(cells.glob("*/*/results.json"))) if cells.name == "cells" else 0
+            self.advance("step", before * session.options.epochs * session.steps.per_epoch + number)
             step(session, batch, number)
 
         def asked(store: StoredLessons, shard: Any) -> Any:

@@ -120,6 +120,6 @@ def test_the_file_of_the_whole_soak_and_its_page(load):
     found = json.loads(SOAK.read_text())
     check_file(found, found["settings"]["kills"])
     assert found["settings"]["kills"] >= 20 and {job["command"] for job in found["jobs"]} == {
-        *("train", "distill", "store build"),
+        *("train", "distill", "store build", "compare"),
     }
     assert load("soak_checks").table(found).strip() in (ROOT / "docs" / "reliability.md").read_text()

@@ -142,6 +142,7 @@ class Session:
             print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """A line that is kept with the run as well."""
+        """A line that is kept with the run as well, and not held back where much is: it says what went wrong."""
         self.remarks.append(text)
-        self.say(f"note: {text}")
+        if self.group.first:
+            print(f"note: {text}", flush=True)
