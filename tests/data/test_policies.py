@@ -1,6 +1,7 @@
 """Policies, jitter and erasing: pure functions of the view key, in memory and from files; weak and strong views."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,12 +130,13 @@ def test_a_policy_is_torchvisions_own_under_the_key(name, one_class_each, photos
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_change_nothing(workers, one_class_each, digits):
     options = ViewOptions(policy="randaugment", erase="cutout", mixing="mixup", strong="trivialaugment")
-    data = digits._replace(name="npz", train=one_class_each(12, 8))
+    train = replace(one_class_each(12, 8), weights=torch.linspace(0.1, 1, 12))
+    data = digits._replace(name="npz", train=train)
     steps = Steps(view_family(options, data, 3, 0), 4, strong=strong_family(options, data, 3, 0))
     here = list(steps.loader(0, 5, workers))
     for step, batch in enumerate(here):
         whole = steps[step]
-        assert all(torch.equal(a, b) for a, b in zip(batch, whole, strict=True)) and len(batch) == 6
+        assert all(torch.equal(a, b) for a, b in zip(batch, whole, strict=True)) and len(batch) == 7
     halves = [[Steps(steps.family, 4, rank, 2, steps.strong)[k] for rank in (0, 1)] for k in range(5)]
     for both, whole in zip(halves, here, strict=True):
         assert torch.equal(torch.cat([b.strong for b in both]), whole.strong)

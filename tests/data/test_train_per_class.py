@@ -29,11 +29,11 @@ def test_the_first_of_each_true_class(count, noise, seed, per_class):
     if noise:
         assert np.array_equal(few.train.wrong, whole.train.wrong[kept])
     # Held-out and test images, their labels, and the report on the noise are those of the whole set.
-    for a, b in ((few.held_out, whole.held_out), (few.test, whole.test), (few.whole, whole.train)):
+    for a, b in ((few.held_out, whole.held_out), (few.test, whole.test), (few.earlier[0], whole.train)):
         assert a.digest() == b.digest() and torch.equal(a.labels, b.labels)
     if noise:
         assert few.noise.to_dict() == whole.noise.to_dict()
-    assert whole.whole is None and torch.equal(few.clean, whole.clean)
+    assert whole.earlier == () and torch.equal(few.clean, whole.clean)
     assert f"{len(kept)} of {len(true)} training images are learnt from" in few.remarks
 
 
@@ -42,7 +42,7 @@ def test_labels_are_hidden_of_those_that_are_left():
     assert len(data.train) == 100 and data.train.unlabelled == 70
     hidden = data.train.labels.numpy() < 0
     assert [int((TRUE[data.train.ids[~hidden]] == c).sum()) for c in range(10)] == [3] * 10
-    assert data.whole.unlabelled == 0
+    assert data.earlier[0].unlabelled == 0
 
 
 def test_values_that_make_no_sense(dlkd, tmp_path, train):

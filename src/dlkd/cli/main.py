@@ -86,6 +86,16 @@ COMMANDS = {
         {},
         "row",
     ),
+    "audit": Command(
+        "find wrong labels and hard images", "dlkd.audit.options:AuditOptions", "dlkd.audit.job:audit", REPLACE
+    ),
+    "clean": Command(
+        "make labels and weights out of an audit",
+        "dlkd.audit.clean:CleanOptions",
+        "dlkd.audit.clean:clean",
+        REPLACE,
+        "audit",
+    ),
     "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }
 

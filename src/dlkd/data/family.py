@@ -37,12 +37,15 @@ class Batch(NamedTuple):
     """``[B]``: view numbers."""
     strong: Tensor | None = None
     """The strongly augmented views of the same images, as ``images``, where there are such."""
+    weights: Tensor | None = None
+    """``[B]``: how much the label of each image itself counts; None where all count alike. Of soft targets the rows sum
+    to what counts of them."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``change`` applied to all that it holds."""
-        strong = None if self.strong is None else change(self.strong)
         images, target, labels, positions, views = map(change, self[:5])
-        return Batch(images, target, labels, positions, views, strong)
+        strong, weights = (None if part is None else change(part) for part in (self.strong, self.weights))
+        return Batch(images, target, labels, positions, views, strong, weights)
 
     def strong_view(self) -> Batch:
         """The strong views as a batch of their own, with the same targets."""
@@ -50,8 +53,12 @@ class Batch(NamedTuple):
         return self._replace(images=self.strong, strong=None)
 
     def labelled_share(self) -> Tensor:
-        """``[B]``: how much of each target is known: 1, or less where an image without a label has part in it."""
-        return self.target.sum(dim=1) if self.target.is_floating_point() else (self.target >= 0).float()
+        """``[B]``: how much of each target counts: 1, or less where an image without a label, or with one of less
+        weight, has part in it."""
+        if self.target.is_floating_point():
+            return self.target.sum(dim=1)
+        known = (self.target >= 0).float()
+        return known if self.weights is None else known * self.weights
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``."""
@@ -126,10 +133,10 @@ class ViewFamily:
 
     def batch(self, positions: Indices, views: Indices) -> Batch:
         """The views ``views`` of the samples at ``positions``, the same pixels in any company."""
-        labels = self.samples.labels[torch.from_numpy(positions)]
+        labels, weights = self._labels(positions)
         place = (torch.tensor(positions), torch.tensor(views))  # copies: an order is cached and shared
         if self.mixing.kind == "none":
-            return Batch(self._plain(positions, views), labels, labels, *place)
+            return Batch(self._plain(positions, views), labels, labels, *place, weights=weights)
         partners = self.partners(positions, views)
         # In a training batch the partners are all there already; a replayed view fetches its own.
         wanted = np.stack([np.concatenate([positions, partners]), np.concatenate([views, views])], axis=1)
@@ -140,9 +147,14 @@ class ViewFamily:
         mixed, own = self.mixing(both[0], both[1], self.seed, pair, views)
         classes = len(self.samples.class_names)
         share = own.unsqueeze(1)
-        other = _one_hot(self.samples.labels[torch.from_numpy(partners)], classes)
-        target = share * _one_hot(labels, classes) + (1 - share) * other
-        return Batch(mixed, target, labels, *place)
+        rows = (_one_hot(*each, classes) for each in ((labels, weights), self._labels(partners)))
+        target = share * next(rows) + (1 - share) * next(rows)
+        return Batch(mixed, target, labels, *place, weights=weights)
+
+    def _labels(self, positions: Indices) -> tuple[Tensor, Tensor | None]:
+        """The given labels ``[B]`` and how much each counts."""
+        index, weights = torch.from_numpy(positions), self.samples.weights
+        return self.samples.labels[index], None if weights is None else weights[index]
 
     def batches(self, positions: Indices, view: int, size: int) -> Iterator[Batch]:
         """View number ``view`` of the samples at ``positions``, ``size`` at once."""
@@ -167,9 +179,10 @@ class ViewFamily:
         return int(view_key(self.seed, 0, 0, Stream.STRONG)) if self.strong else self.seed
 
 
-def _one_hot(labels: Tensor, classes: int) -> Tensor:
-    """``[B, C]``; a row of zeros where there is no label."""
-    return functional.one_hot(labels.clamp(min=0), classes) * (labels >= 0).unsqueeze(1)
+def _one_hot(labels: Tensor, weights: Tensor | None, classes: int) -> Tensor:
+    """``[B, C]``, rows that sum to the weight of the label; a row of zeros where there is none."""
+    rows = functional.one_hot(labels.clamp(min=0), classes) * (labels >= 0).unsqueeze(1)
+    return rows if weights is None else rows * weights.unsqueeze(1)
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlkd.data.cleaned import read_cleaned
 from dlkd.data.noise import LabelNoise, NoiseKind, NoiseReport
 from dlkd.data.same_images import duplicate_remark
-from dlkd.data.samples import UNLABELLED, FilePixels, Indices, Samples, stratified_split
+from dlkd.data.samples import UNLABELLED, FilePixels, Indices, Samples, stratified_folds, stratified_split
 from dlkd.data.sources import check_source_name, has_columns, in_folders, open_source, unlabelled_files
 from dlkd.data.verify import verify_images
 from dlkd.errors import UserError
@@ -38,6 +39,8 @@ class DataOptions:
         verify: decode every image before the run, so that a damaged one is told at once.
         per_class: use only the first so many training images of each class.
         held_out: share of the training images kept apart, with their labels as given, for every choice.
+        folds: cut the training images into so many parts, of which one is kept apart instead.
+        fold: which, counted from 0.
         train_per_class: learn from only the first so many of each class of what is left. Held-out images and wrong
             labels stay those of the whole set, and with them those of a teacher of the whole set.
         test_share: share set aside as test images where the data set names none.
@@ -49,6 +52,8 @@ class DataOptions:
             order, as class numbers or names (.npz, .pt, .npy, .csv, .json, .txt).
         noise_set: which labels of a file of several: worst, aggregate, random1, random2 or random3 of CIFAR-10N, or
             the name of a column.
+        cleaned: table of ``dlkd clean`` (.csv or .parquet) with other labels or weights for training images, after an
+            audit; held-out and test labels stay as they are.
         labelled: share of the training images of each class that keep their label; the others teach through the
             teacher alone.
         unlabelled: folder of more training images without labels, at any depth, for a data set of files.
@@ -66,12 +71,15 @@ class DataOptions:
     verify: bool = False
     per_class: int | None = None
     held_out: float = 0.1
+    folds: int | None = None
+    fold: int | None = None
     train_per_class: int | None = None
     test_share: float = 0.2
     noise: float = 0.0
     noise_kind: NoiseKind = "symmetric"
     noise_file: Path | None = None
     noise_set: str | None = None
+    cleaned: Path | None = None
     labelled: float = 1.0
     unlabelled: Path | None = None
     seed: int = 0
@@ -89,6 +97,12 @@ class DataOptions:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"expected --data.{name} to be in [0, 1], but got {getattr(self, name)}")
         self.label_noise.check()
+        if (self.folds is None) != (self.fold is None) or not 0 <= (self.fold or 0) < max(2, self.folds or 2):
+            raise UserError(
+                f"expected --data.folds of at least 2 with a --data.fold below it, but got {self.folds} and {self.fold}"
+            )
+        if self.folds is not None and self.folds < 2:
+            raise UserError(f"expected --data.folds to be at least 2, but got {self.folds}")
         if self.unlabelled is not None and not in_folders(self.name):
             raise UserError(f"expected a --data.name of images in folders with --data.unlabelled, but got {self.name}")
         for name in ("image_column", "label_column"):
@@ -130,8 +144,9 @@ class DataSet(NamedTuple):
     """``[M]``: the labels of all training images as the data set has them, by the number of the sample."""
     noise: NoiseReport | None = None
     """How labels became wrong, if they did."""
-    whole: Samples | None = None
-    """Those that a teacher may have been trained on, where ``train`` is only some of each class of them."""
+    earlier: tuple[Samples, ...] = ()
+    """What ``train`` was before some of each class were taken and labels were cleaned: a teacher may have been trained
+    on that."""
 
     def clean_of(self, samples: Samples) -> Tensor:
         """The labels ``[N]`` that the data set itself has for some of its training images; −1 for others."""
@@ -185,7 +200,7 @@ def load_data(options: DataOptions) -> DataSet:
         verify_images(train, test)
     # Split by the labels as they came: runs with and without noise then train on the same images. From a
     # stream of its own: with the draws of the noise, wrong labels would gather in the held-out part.
-    rest, chosen = stratified_split(train.labels, options.held_out, (options.seed, 1))
+    rest, chosen = _split(train, options)
     noise: NoiseReport | None = None
     if options.label_noise:
         train, noise = options.label_noise.apply(train, source.train, options.seed, options.name)
@@ -198,12 +213,18 @@ def load_data(options: DataOptions) -> DataSet:
     if not len(train):
         raise UserError("expected at least one training image; give smaller shares, or more images")
     _check_classes(source.train, clean)
-    whole = None
+    earlier: tuple[Samples, ...] = ()
     if options.train_per_class is not None:
-        whole, few = train, _first_of_each_class(clean, options.train_per_class)
-        train, clean = train.take(few), clean[torch.from_numpy(few)]
-        remarks.append(f"{len(train)} of {len(whole)} training images are learnt from")
+        earlier, few = (train,), _first_of_each_class(clean, options.train_per_class)
+        remarks.append(f"{len(few)} of {len(train)} training images are learnt from")
+        train = train.take(few)
+    if options.cleaned is not None:
+        earlier, table = (*earlier, train), read_cleaned(options.cleaned, source.train, len(source.train))
+        train = table.apply(train, source.train.labels, noisy=noise is not None)
+        _check_classes(earlier[-1], train.labels[train.labels >= 0])
+        remarks.append(table.sentence(earlier[-1], train))
     if options.labelled < 1:
+        clean = source.train.labels[torch.from_numpy(train.ids)]
         train = train.with_hidden_labels(_hidden(clean, options.labelled, options.seed))
         remarks.append(f"{train.unlabelled} of {len(train)} training images had their labels hidden")
     if options.unlabelled is not None:
@@ -211,7 +232,22 @@ def load_data(options: DataOptions) -> DataSet:
         files = unlabelled_files(options.unlabelled, roots)
         train = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
         remarks.append(f"{len(files)} images without labels were added from {options.unlabelled}")
-    return DataSet(options.name, train, held_out, test, tuple(remarks), source.train.labels, noise, whole)
+    return DataSet(options.name, train, held_out, test, tuple(remarks), source.train.labels, noise, earlier)
+
+
+def _split(train: Samples, options: DataOptions) -> tuple[Indices, Indices]:
+    """What is learnt from and what is kept apart."""
+    if options.folds is None:
+        return stratified_split(train.labels, options.held_out, (options.seed, 1))
+    counts = train.labels.bincount(minlength=len(train.class_names))
+    if few := ((counts > 0) & (counts < options.folds)).nonzero().flatten().tolist():
+        more = f", nor do {len(few) - 1} more classes" if len(few) > 1 else ""
+        raise UserError(
+            f"expected at least {options.folds} training images of every class for {options.folds} folds, but "
+            f"{train.class_names[few[0]]!r} has {counts[few[0]]}{more}; give fewer folds, or more images"
+        )
+    fold = stratified_folds(train.labels, options.folds, (options.seed, 4))
+    return np.flatnonzero(fold != options.fold), np.flatnonzero(fold == options.fold)
 
 
 def _check_classes(source: Samples, kept: Tensor) -> None:

@@ -35,6 +35,8 @@ class Samples:
     class_names: tuple[str, ...]
     wrong: npt.NDArray[np.bool_] | None = None
     """``[N]``: where the given label is known to be wrong; None where nobody knows."""
+    weights: Tensor | None = None
+    """``[N]``, fp32 in (0, 1]: how much each label counts; None where all count alike."""
 
     def __post_init__(self) -> None:
         n, classes = len(self.pixels), len(self.class_names)
@@ -47,14 +49,25 @@ class Samples:
 
     def take(self, index: Indices) -> Samples:
         """The chosen samples, in the order of ``index``."""
-        wrong = None if self.wrong is None else self.wrong[index]
-        labels = self.labels[torch.from_numpy(index)]
-        return replace(self, pixels=self.pixels.take(index), labels=labels, ids=self.ids[index], wrong=wrong)
+        chosen = torch.from_numpy(index)
+        return replace(
+            self,
+            pixels=self.pixels.take(index),
+            labels=self.labels[chosen],
+            ids=self.ids[index],
+            wrong=None if self.wrong is None else self.wrong[index],
+            weights=None if self.weights is None else self.weights[chosen],
+        )
 
     @functools.cached_property
     def unlabelled(self) -> int:
         """How many images have no label."""
         return int((self.labels < 0).sum())
+
+    @property
+    def partly_labelled(self) -> bool:
+        """Do some labels count for less than others, or not at all?"""
+        return self.unlabelled > 0 or self.weights is not None
 
     def labelled(self) -> Samples:
         """Those that have a label."""
@@ -84,6 +97,7 @@ class Samples:
             np.concatenate([self.ids, np.arange(first, first + more)]),
             self.class_names,
             None if self.wrong is None else np.concatenate([self.wrong, np.zeros(more, bool)]),
+            None if self.weights is None else torch.cat([self.weights, torch.ones(more)]),
         )
 
     def relabelled(self, labels: npt.NDArray[np.int64], wrong: npt.NDArray[np.bool_]) -> Samples:
@@ -124,3 +138,22 @@ def stratified_split(labels: npt.ArrayLike, share: float, seed: int | tuple[int,
         members = np.flatnonzero(y == c)
         held[random.choice(members, round(share * members.size), replace=False)] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def stratified_folds(labels: npt.ArrayLike, folds: int, seed: int | tuple[int, ...]) -> Indices:
+    """The fold ``[N]`` of each sample, 0 … folds − 1: every class is dealt out evenly, in a seeded order.
+
+    Raises:
+        ValueError: fewer than two folds, or a class with fewer samples than that.
+    """
+    y = np.asarray(labels)
+    counts = np.bincount(y) if y.size else y
+    if folds < 2 or (y.size and counts[counts > 0].min() < folds):
+        raise ValueError(f"expected at least two folds, and as many samples of each class, but got {folds}")
+    random = np.random.default_rng(seed)
+    found, begun = np.empty(y.size, np.int64), 0
+    for c in np.unique(y):
+        members = random.permutation(np.flatnonzero(y == c))
+        found[members] = (begun + np.arange(members.size)) % folds
+        begun += members.size  # small classes do not all give their odd ones to the first fold
+    return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -29,6 +27,7 @@ from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import check_new_file, pick_device
 from dlkd.report import Page, Picture, pictures
+from dlkd.report.table import table_bytes
 from dlkd.teacher import TeacherOutput
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
@@ -112,7 +111,7 @@ def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np
     else:
         asked = [_ask(teaching, plain_batches(samples, size=size), samples, device, options)]
     columns = _columns(samples, asked, options.score)
-    _write(options.out, columns)
+    write_atomic(options.out, table_bytes(columns, options.out.suffix[1:]))
     if page:
         write_atomic(options.out.with_suffix(".html"), _page(options, columns, teaching, samples))
         print(f"{len(samples)} images scored: {options.out}, {options.out.with_suffix('.html')}")
@@ -172,22 +171,6 @@ def _columns(samples: Samples, asked: list[dict[str, Tensor]], score: ScoreName)
         "level": level.over_views(views[score]).numpy(),
     }
     return columns
-
-
-def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
-    if path.suffix == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
-        sink = io.BytesIO()
-        parquet.write_table(pyarrow.table({k: pyarrow.array(v.tolist()) for k, v in columns.items()}), sink)
-        write_atomic(path, sink.getvalue())
-        return
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(v.tolist() for v in columns.values()), strict=True))
-    write_atomic(path, buffer.getvalue())
 
 
 def _page(options: DifficultyOptions, columns: dict[str, np.ndarray], teaching: Teaching, samples: Samples) -> str:

@@ -128,12 +128,14 @@ def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | Non
         return {
             "data.root": options.data.root,
             "data.noise_file": options.data.noise_file,
+            "data.cleaned": options.data.cleaned,
             "model.weights": options.model.weights,
         }
     assert isinstance(options, DistillOptions)
     return {
         "data.root": options.data.root,
         "data.noise_file": options.data.noise_file,
+        "data.cleaned": options.data.cleaned,
         "data.unlabelled": options.data.unlabelled,
         "student.weights": options.student.weights,
         "teacher.weights": options.teacher.weights,
@@ -182,6 +184,8 @@ def _labels(data: DataSet) -> dict[str, Any]:
     parts = {"train": data.train} | ({} if data.held_out is None else {"held_out": data.held_out})
     arrays: dict[str, Any] = {f"{name}_ids": s.ids for name, s in parts.items()}
     arrays |= {f"{name}_labels": s.labels.numpy() for name, s in parts.items()}
+    if data.train.weights is not None:
+        arrays["train_weights"] = data.train.weights.numpy()
     if data.noise is not None:
         arrays |= {f"{name}_clean": data.clean_of(s).numpy() for name, s in parts.items()}
         arrays |= {f"{name}_wrong": s.wrong for name, s in parts.items()}

@@ -34,8 +34,8 @@ class Signals(NamedTuple):
     strong: bool = False
     """Are these the strongly augmented views of a weak/strong pair?"""
     labelled: Tensor | None = None
-    """``[B]`` in [0, 1]: how much of each target is known; 0 for an image without a label, whose target is −1 or a row
-    of zeros. None where all are known."""
+    """``[B]`` in [0, 1]: how much of each target counts, of soft labels the sum of the row; 0 for an image without a
+    label, whose target is −1. None where all count in full."""
     student_features: tuple[Tensor, ...] = ()
     """Of the layers that are compared, where the method compares layers; with a gradient."""
     teacher_features: tuple[Tensor, ...] = ()
@@ -188,6 +188,7 @@ class Composition(nn.Module):
 
     def parts(self, signals: Signals) -> LossParts:
         """The loss and its parts; with ``label_weight`` 0 the labels do not enter the loss."""
+        signals = _whole_targets(signals)
         label, label_mean = self._label_term(signals)
         feature = None
         if self.features is not None:
@@ -215,17 +216,11 @@ class Composition(nn.Module):
 
     def _label_term(self, x: Signals) -> tuple[Tensor, Tensor]:
         """The label term ``[B]`` and its mean over what is labelled, Σ label / Σ share; 0 where nothing is."""
+        label = self.label(x)
         if x.labelled is None:
-            label = self.label(x)
             return label, label.mean()
-        tiny = torch.finfo(x.labelled.dtype).tiny
-        if x.target.is_floating_point():
-            # A whole label out of what is known of it, since not every term is 0 where nothing is.
-            known = x._replace(target=x.target / x.labelled.unsqueeze(1).clamp(min=tiny))
-        else:
-            known = x._replace(target=x.target.clamp(min=0))
-        label = x.labelled * self.label(known)
-        return label, label.sum() / x.labelled.sum().clamp(min=tiny)
+        label = x.labelled * label
+        return label, label.sum() / x.labelled.sum().clamp(min=torch.finfo(x.labelled.dtype).tiny)
 
     def _scale(self, t: Temperatures) -> Tensor:
         if self.scale == "none":
@@ -236,6 +231,16 @@ class Composition(nn.Module):
             assert self.temperature is not None
             return self.temperature.mean_square(t)
         return (t.teacher * t.student).mean(dim=1)
+
+
+def _whole_targets(x: Signals) -> Signals:
+    """A whole label out of what counts of it: not every term is 0 where nothing does, nor linear in the label."""
+    if x.labelled is None:
+        return x
+    if x.target.is_floating_point():
+        tiny = torch.finfo(x.labelled.dtype).tiny
+        return x._replace(target=x.target / x.labelled.unsqueeze(1).clamp(min=tiny))
+    return x._replace(target=x.target.clamp(min=0))
 
 
 def loss_dtype(logits: Tensor) -> torch.dtype:

@@ -222,7 +222,7 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
             level = None if session.method.level is None else torch.full((len(view.labels),), 0.5, device=device)
             taught = logits.detach() if out is None else out.logits
             probe = None if out is None else out.mean_probe_logits()
-            known = view.labelled_share() if session.data.train.unlabelled else None
+            known = view.labelled_share() if session.data.train.partly_labelled else None
             signals = Signals(logits, taught, view.target, level, probe, labelled=known, positions=view.positions)
             signals = signals._replace(student_features=features[0], teacher_features=features[1])
             method.parts(signals).total.backward()

@@ -172,7 +172,7 @@ def _parts(session: Session, signals: Signals) -> LossParts:
 
 def _signals(session: Session, logits: Tensor, lesson: Lesson | None, batch: Batch, strong: bool) -> Signals:
     """What the method sees; where nobody teaches, the student's own logits stand in for the teacher's."""
-    labelled = batch.labelled_share() if session.data.train.unlabelled else None
+    labelled = batch.labelled_share() if session.data.train.partly_labelled else None
     taught = logits.detach() if lesson is None else lesson.logits
     signals = Signals(logits, taught, batch.target, strong=strong, labelled=labelled, positions=batch.positions)
     if lesson is None:

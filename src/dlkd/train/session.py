@@ -119,6 +119,8 @@ class Session:
             UserError: teacher or probe gave logits that are not finite.
         """
         assert self.teaching is not None
+        if target.is_floating_point() and self.data.train.weights is not None:
+            target = target / target.sum(dim=1, keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
         found = lesson.difficulty(self.score, [spec.name for spec in self.teaching.specs], target)
         check_distances(found, ids)
         return found

@@ -76,7 +76,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     channels = data.train.pixels.channels
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
     model = options.model if isinstance(options, TrainOptions) else distill.student
-    student_format = _student_format(model, data, channels)
+    student_format = input_format_of(model, data, channels)
     asked = options.data.image_size if loaded is None else image_side(options.data, *loaded.members)
     size = asked or student_format.resolution or 224
     if isinstance(data.train.pixels, FilePixels):
@@ -233,7 +233,7 @@ def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int, p
     return module, f"{model.name} begins with given weights, but for their classifier of {left_out} classes"
 
 
-def _student_format(model: ModelOptions, data: DataSet, channels: int) -> InputFormat:
+def input_format_of(model: ModelOptions, data: DataSet, channels: int) -> InputFormat:
     try:
         known = default_input_format(model.name, len(data.train.class_names), channels)
         if isinstance(data.train.pixels, FilePixels) and model.resolution is None:

@@ -138,9 +138,10 @@ def _known(options: TeacherOptions, members: Sequence[LoadedModel], data: DataSe
     """What the teachers have seen, and which labels; unknown where it is of one of them."""
     cards: list[Any] = [member.card.get("trained_on") for member in members]
     trained = [card if isinstance(card, dict) else {} for card in cards]
-    # A teacher of the labelled images was trained before others came to them, that of the whole set on more of them.
+    # A teacher of the labelled images was trained before others came to them, that of the whole set on more of them, or
+    # before they were audited.
     parts = [data.train, *([data.train.labelled()] if data.train.unlabelled else [])]
-    parts += [] if data.whole is None else [data.whole]
+    parts += data.earlier
     seen: str = options.seen
     if seen == "auto":
         images = {part.digest() for part in parts}
@@ -161,7 +162,8 @@ def _labels_of(trained: dict[str, Any], given: set[str], data: DataSet) -> str:
 
 def label_digest(samples: Samples) -> str:
     """Names a labelling, so that a student can tell whether its teacher had the same."""
-    return hashlib.sha256(samples.ids.tobytes() + samples.labels.numpy().tobytes()).hexdigest()
+    weights = b"" if samples.weights is None else samples.weights.numpy().tobytes()
+    return hashlib.sha256(samples.ids.tobytes() + samples.labels.numpy().tobytes() + weights).hexdigest()
 
 
 def _auto(

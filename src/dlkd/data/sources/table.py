@@ -29,7 +29,7 @@ def table(path: Path, image_column: str | None = None, label_column: str | None 
     Raises:
         UserError: no such table or column, an unknown split, a file that is not there, fewer than two classes.
     """
-    columns = _columns(path)
+    columns = read_table(path)
     paths = [path.parent / str(value) for value in _column(columns, image_column, PATH_COLUMNS, "image", path)]
     labels = _column(columns, label_column, LABEL_COLUMNS, "label", path)
     for row, (value, file) in enumerate(zip(labels, there(paths), strict=True), 1):
@@ -50,12 +50,17 @@ def table(path: Path, image_column: str | None = None, label_column: str | None 
     return Source(part(rows["train"]), None if test is None else part(test), remarks)
 
 
-def _columns(path: Path) -> dict[str, Sequence[object]]:
+def read_table(path: Path, option: str = "--data.root") -> dict[str, Sequence[object]]:
+    """The columns of a ``.csv``, ``.tsv`` or ``.parquet`` file as they stand.
+
+    Raises:
+        UserError: no such file, of another kind, or damaged.
+    """
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".tsv", ".parquet"):
-        raise UserError(f"expected --data.root to be a .csv, .tsv or .parquet file, but got {path}")
+        raise UserError(f"expected {option} to be a .csv, .tsv or .parquet file, but got {path}")
     if not path.is_file():
-        raise UserError(f"expected a table at {path}, but there is none; give it as --data.root")
+        raise UserError(f"expected a table at {path}, but there is none; give it as {option}")
     try:
         if suffix == ".parquet":
             from pyarrow import parquet

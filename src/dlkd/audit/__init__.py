@@ -1,0 +1,1 @@
+"""Which labels are wrong, and which images are hard?"""

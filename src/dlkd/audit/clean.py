@@ -1,0 +1,220 @@
+"""``dlkd clean``: out of an audit, and of what a person decided, labels and weights that ``dlkd distill`` takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from dlkd.audit.job import PREDICTIONS, RESULTS
+from dlkd.audit.scores import KEEP, RELABEL, label_weights, suggested_actions
+from dlkd.data.sources.table import read_table
+from dlkd.errors import UserError, first_line
+from dlkd.files import write_atomic
+from dlkd.jobs.evaluate import check_new_file
+from dlkd.regular import check_fits_in_memory, read_regular
+from dlkd.report.table import table_bytes
+
+Policy = Literal["relabel", "unlabel", "remove", "weights", "none"]
+MARKS = ("right", "wrong", "unsure")
+LARGEST = 1 << 28
+"""Bytes of a file of decisions."""
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """Make a table for --data.cleaned out of an audit.
+
+    Attributes:
+        audit: folder of an audit.
+        out: table to write, .csv or .parquet.
+        policy: what becomes of suspicious labels that nobody looked at: relabel (those that teacher and pruned copy
+            would change are changed), unlabel (taken away: the teacher alone teaches them), remove (the images are left
+            out), weights (all labels stay, and count the less the less they fit), or none.
+        decisions: file that the contact sheet exports. Labels marked right are kept, wrong ones replaced by the class
+            that was chosen, or taken away where none was; unsure ones are taken away. They win over the policy.
+        issues: the label issues of cleanlab instead of the audit's own (get_issues("label") of a Datalab as .csv).
+        overwrite: replace an earlier table.
+    """
+
+    audit: Path
+    out: Path = Path("cleaned.csv")
+    policy: Policy = "relabel"
+    decisions: Path | None = None
+    issues: Path | None = None
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if self.policy not in get_args(Policy):
+            raise UserError(f"expected --policy out of {', '.join(get_args(Policy))}, but got {self.policy}")
+        if self.out.suffix not in (".csv", ".parquet"):
+            raise UserError(f"expected --out to end with .csv or .parquet, but got {self.out}")
+        check_new_file(self.out, overwrite=self.overwrite)
+        if not (self.audit / RESULTS).is_file():
+            raise UserError(f"expected a finished audit in {self.audit}, but there is none; run dlkd audit first")
+
+
+class Audited(NamedTuple):
+    """What an audit left for those who come after it."""
+
+    key: str
+    ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    teacher: npt.NDArray[np.floating]
+    probe: npt.NDArray[np.floating]
+    class_names: tuple[str, ...]
+    paths: list[str] | None
+
+
+class _Verdicts(NamedTuple):
+    """About each image: is its label suspicious, what would be better (−1 unknown), and how much does it count?"""
+
+    suspicious: npt.NDArray[np.bool_]
+    sure: npt.NDArray[np.bool_]
+    better: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.floating]
+
+
+def clean(options: CleanOptions) -> dict[str, npt.NDArray[Any]]:
+    """Write the table; returns its columns.
+
+    Raises:
+        UserError: whatever the user can mend, in one line.
+    """
+    options.check()
+    audited = read_audit(options.audit)
+    verdicts = _of_audit(audited) if options.issues is None else _of_cleanlab(options.issues, audited)
+    labels = audited.labels.copy()
+    weights: npt.NDArray[np.floating] = np.ones(labels.size)
+    if options.policy == "relabel":
+        labels = np.where(verdicts.sure, verdicts.better, labels)
+    elif options.policy == "unlabel":
+        labels = np.where(verdicts.suspicious, -1, labels)
+    elif options.policy == "remove":
+        weights = np.where(verdicts.suspicious, 0.0, 1.0)
+    elif options.policy == "weights":
+        weights = verdicts.weights
+    if options.decisions is not None:
+        for row, label in read_decisions(options.decisions, audited).items():
+            labels[row], weights[row] = label, 1.0
+    names = np.array([*audited.class_names, ""])  # the last, −1, is none
+    columns: dict[str, npt.NDArray[Any]] = {"id": audited.ids}
+    if audited.paths is not None:
+        columns["path"] = np.array(audited.paths)
+    columns |= {
+        "given_label": names[audited.labels],
+        "label": names[labels],
+        "weight": np.array([float(f"{w:.6g}") for w in weights]),
+    }
+    write_atomic(options.out, table_bytes(columns, options.out.suffix[1:]))
+    changed = int(((labels != audited.labels) & (labels >= 0)).sum())
+    print(
+        f"{changed} labels changed, {int((labels < 0).sum())} taken away, {int((weights == 0).sum())} images left out, "
+        f"mean weight {weights[weights > 0].mean() if (weights > 0).any() else 0:.2f}: {options.out}"
+    )
+    print(f"Next: dlkd distill --data.cleaned {options.out}, with the --data options of the audit")
+    return columns
+
+
+def read_audit(folder: Path) -> Audited:
+    """The audit in a folder.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    try:
+        found = json.loads(read_regular(folder / RESULTS, LARGEST))
+        check_fits_in_memory(folder / PREDICTIONS)
+        with np.load(folder / PREDICTIONS, allow_pickle=False) as kept:
+            audited = Audited(
+                str(found["audit"]),
+                kept["ids"],
+                kept["labels"],
+                kept["teacher"],
+                kept["probe"],
+                tuple(map(str, kept["class_names"])),
+                None,
+            )
+        n, classes = audited.labels.size, len(audited.class_names)
+        if audited.teacher.shape != (n, classes) or audited.probe.shape != (n, classes) or audited.ids.shape != (n,):
+            raise ValueError("its arrays do not fit together")
+        files = [folder / f"audit.{kind}" for kind in ("csv", "parquet")]
+        table = next((file for file in files if file.is_file()), files[0])
+        columns = read_table(table, "the audit")
+        if list(map(int, map(str, columns["id"]))) != audited.ids.tolist():
+            raise ValueError(f"{table.name} has other images")
+        return audited._replace(paths=[str(p) for p in columns["path"]] if "path" in columns else None)
+    except UserError:
+        raise
+    except Exception as error:  # numpy, zipfile and json each have errors of their own
+        raise UserError(f"the audit in {folder} is damaged ({first_line(error)}); run dlkd audit again") from error
+
+
+def read_decisions(file: Path, audited: Audited) -> dict[int, int]:
+    """Row → class number, −1 for a label that is taken away.
+
+    Raises:
+        UserError: no such file, damaged, of another audit, or with unknown images or classes.
+    """
+    try:
+        found = json.loads(read_regular(file, LARGEST))
+        if not isinstance(found, dict) or found.get("format") != 1 or not isinstance(found.get("decisions"), list):
+            raise ValueError("it is no file of decisions")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"expected the decisions of a contact sheet in {file}, but {first_line(error)}") from error
+    if found.get("audit") != audited.key:
+        raise UserError(
+            f"expected decisions about audit {audited.key} in {file}, but they are about {found.get('audit')!r:.40}"
+        )
+    rows = {int(i): row for row, i in enumerate(audited.ids)}
+    classes = {name: k for k, name in enumerate(audited.class_names)}
+    decided: dict[int, int] = {}
+    for each in found["decisions"]:
+        if not isinstance(each, dict) or each.get("id") not in rows or each.get("mark") not in MARKS:
+            marks = ", ".join(MARKS)
+            raise UserError(f"expected an id of the audit and one of {marks} in {file}, but got {each!r:.80}")
+        row, label = rows[each["id"]], each.get("label")
+        if label is not None and label not in classes:
+            raise UserError(f"expected a class of the data in {file}, but got {label!r:.40}")
+        if each["mark"] == "right":
+            decided[row] = int(audited.labels[row])
+        else:
+            decided[row] = classes[label] if each["mark"] == "wrong" and label is not None else -1
+    return decided
+
+
+def _of_audit(audited: Audited) -> _Verdicts:
+    actions, better = suggested_actions(audited.teacher, audited.probe, audited.labels)
+    weights = label_weights(audited.teacher, audited.probe, audited.labels)
+    return _Verdicts(actions != KEEP, actions == RELABEL, better, weights)
+
+
+def _of_cleanlab(file: Path, audited: Audited) -> _Verdicts:
+    """``get_issues("label")`` of a Datalab: is_label_issue, label_score and perhaps predicted_label, row for row."""
+    columns = read_table(file, "--issues")
+    if missing := [name for name in ("is_label_issue", "label_score") if name not in columns]:
+        raise UserError(f"expected a column {missing[0]!r} in --issues {file}, but found {', '.join(columns)}")
+    n = audited.labels.size
+    if len(columns["label_score"]) != n:
+        raise UserError(f"expected {n} rows in --issues {file}, but found {len(columns['label_score'])}")
+    suspicious = np.array([str(value).lower() == "true" for value in columns["is_label_issue"]])
+    try:
+        weights = np.array([float(str(value)) for value in columns["label_score"]])
+        better = np.array([_class(value, audited) for value in columns.get("predicted_label", [-1] * n)])
+    except ValueError as error:
+        raise UserError(f"--issues {file} is damaged: {first_line(error)}") from error
+    return _Verdicts(suspicious, suspicious & (better >= 0), better, weights.clip(1e-6, 1))
+
+
+def _class(value: object, audited: Audited) -> int:
+    if str(value) in audited.class_names:
+        return audited.class_names.index(str(value))
+    number = int(str(value))
+    if not -1 <= number < len(audited.class_names):
+        raise ValueError(f"there is no class {number}")
+    return number

@@ -1,0 +1,67 @@
+"""Teachers of the parts: each is trained on the given labels of all images but its own part, and asked about that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dlkd.audit.answers import Answers
+from dlkd.audit.given import answers_about, teaching_of
+from dlkd.audit.judged import Judged, everything
+from dlkd.audit.options import AuditOptions
+from dlkd.data import DataSet, Samples, load_data
+from dlkd.files import MARKER
+from dlkd.jobs.card import CONFIG
+from dlkd.jobs.run import run
+from dlkd.train.interrupt import Interrupted
+from dlkd.train.options import TeacherOptions
+
+
+def by_folds(options: AuditOptions) -> Judged:
+    """Train and ask the teachers of all parts, from where an earlier process stopped.
+
+    Raises:
+        Interrupted: told to stop; the same call goes on.
+        UserError: data that cannot be cut into parts, or what ``dlkd train`` would not take.
+    """
+    assert options.folds is not None
+    whole = everything(options.data)
+    (options.out / "answers").mkdir(parents=True, exist_ok=True)
+    return out_of_fold(whole, [_part(options, k) for k in range(options.folds)])
+
+
+def out_of_fold(whole: DataSet, parts: list[Answers]) -> Judged:
+    """The answers about all parts, each by who has not seen it."""
+    answers = Answers.joined(parts)
+    folds = np.concatenate([np.full(part.ids.size, k) for k, part in enumerate(parts)])
+    folds = folds[np.argsort(np.concatenate([part.ids for part in parts]))]
+    seen = np.full(answers.ids.size, "no")
+    return Judged(whole, whole.train, answers, seen, folds, oracle=False, remarks=whole.remarks)
+
+
+def _part(options: AuditOptions, number: int) -> Answers:
+    """Of one part."""
+    file = options.out / "answers" / f"{number}.npz"
+    if (kept := Answers.load(file)) is not None:
+        return kept
+    asked = options.fold(number)
+    data = load_data(asked.data)
+    begun = (asked.out / CONFIG).is_file()
+    broken = not begun and (asked.out / MARKER).is_file()
+    try:
+        run(replace(asked, resume=begun, overwrite=broken), quiet=True)
+    except Interrupted as error:
+        raise Interrupted("stopped; the same command goes on where it was") from error
+    teaching, family, size = teaching_of(options, TeacherOptions(weights=asked.out), asked.data, data)
+    held_out = data.part("held_out")
+    answers = answers_about(options, teaching, family, held_out, size)
+    answers.save(file)
+    say_agreement(number, options.folds, answers, held_out)
+    return answers
+
+
+def say_agreement(number: int, folds: int | None, answers: Answers, samples: Samples) -> None:
+    """A line for the user: how far the teacher of a part gets on it."""
+    right = 100 * (answers.teacher.argmax(axis=1) == samples.labels.numpy()).mean()
+    print(f"part {number + 1} of {folds}: its teacher agrees with {right:.1f} % of the given labels", flush=True)

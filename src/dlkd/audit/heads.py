@@ -1,0 +1,206 @@
+"""Classifiers of the parts on one pretrained network: what it says of an image is computed once, whatever the part."""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from torch import Tensor, nn
+
+from dlkd.audit.answers import Answers, ask, shown
+from dlkd.audit.folds import out_of_fold, say_agreement
+from dlkd.audit.judged import Judged, everything
+from dlkd.audit.options import AuditOptions
+from dlkd.data import DataSet, Samples, load_data, stratified_split, view_family
+from dlkd.difficulty import ProbeSpec
+from dlkd.errors import UserError
+from dlkd.files import write_atomic
+from dlkd.jobs.evaluate import pick_device
+from dlkd.regular import check_fits_in_memory
+from dlkd.teacher import FrozenTeacher, fold_batch_norms
+from dlkd.train.options import ProbeOptions
+from dlkd.train.setup import input_format_of, make_student
+
+Floats = npt.NDArray[np.floating]
+PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+"""λ of mean cross-entropy + λ/2·‖W‖², the strongest first: wrong labels want a strong one."""
+STEPS = 60
+"""Of L-BFGS. The penalty chooses the optimum, and nothing after so many steps changes a score by a hundredth."""
+
+
+class Features(NamedTuple):
+    """What a network and its pruned copies say of all images, before the classifier."""
+
+    teacher: Floats
+    """``[V, N, D]``, the plain images first."""
+    probes: Floats
+    """``[V, K, N, D]``."""
+
+
+class Head(NamedTuple):
+    """A classifier of standardised features."""
+
+    mean: Floats
+    std: Floats
+    weight: Floats
+    """``[C, D]``."""
+    bias: Floats
+    """``[C]``; −∞ of a class that it has not met."""
+
+    def __call__(self, features: Floats) -> Tensor:
+        """Logits ``[N, C]``."""
+        return torch.from_numpy(((features - self.mean) / self.std) @ self.weight.T + self.bias)
+
+
+def by_heads(options: AuditOptions) -> Judged:
+    """Train the classifiers of all parts, and ask each about its own.
+
+    Raises:
+        UserError: a network without a linear classifier, or data that cannot be cut into parts.
+    """
+    assert options.folds is not None
+    whole = everything(options.data)
+    parts = [load_data(options.fold(k).data) for k in range(options.folds)]
+    file = options.out / "features.npz"
+    found = _kept(file) or features(options, whole)
+    if not file.is_file():
+        buffer = io.BytesIO()
+        np.savez(buffer, **found._asdict())
+        write_atomic(file, buffer.getvalue())
+    return judge(whole, parts, found, options.distance_temperature)
+
+
+def judge(whole: DataSet, parts: Sequence[DataSet], found: Features, tau: float) -> Judged:
+    """Train the classifier of each part, and put together what they say; see :func:`by_parts`.
+
+    Args:
+        tau: softmax temperature of the distance.
+    """
+    answers = []
+    for k, (samples, views) in enumerate(by_parts(whole, parts, found)):
+        answers.append(Answers.of_logits(samples.ids, views, tau))
+        say_agreement(k, len(parts), answers[-1], samples)
+    return out_of_fold(whole, answers)
+
+
+def by_parts(
+    whole: DataSet, parts: Sequence[DataSet], found: Features
+) -> Iterator[tuple[Samples, list[tuple[Tensor, list[Tensor]]]]]:
+    """Each part with the logits of its teacher and of each probe, ``[N, C]`` each, for every view.
+
+    Args:
+        whole: all images.
+        parts: each with the part that is asked about as its held-out images.
+        found: of the images of ``whole``, in their order.
+    """
+    penalty: float | None = None
+    classes = len(whole.train.class_names)
+    for part in parts:
+        samples = part.part("held_out")
+        learnt, asked = (np.searchsorted(whole.train.ids, s.ids) for s in (part.train, samples))
+        x, y = found.teacher[0][learnt], part.train.labels.numpy()
+        if penalty is None:
+            penalty = choose_penalty(x, y, classes)
+        head = fit_head(x, y, classes, penalty)
+        yield (
+            samples,
+            [
+                (head(teacher[asked]), [head(probe[asked]) for probe in probes])
+                for teacher, probes in zip(found.teacher, found.probes, strict=True)
+            ],
+        )
+
+
+def features(options: AuditOptions, whole: DataSet) -> Features:
+    """Ask the network and its pruned copies about all views of all images.
+
+    Raises:
+        UserError: a network without a linear classifier at its end.
+    """
+    device, channels = pick_device(options.device), whole.train.pixels.channels
+    module, _ = make_student(options.model, whole, channels, options.seed, "--model.")
+    form = input_format_of(options.model, whole, channels)
+    size = options.data.image_size or form.resolution or 224
+    network = without_head(module.eval(), options.model.name).to(device)
+    probes = {spec.name: spec.make(network) for spec in _specs(options.probe)}
+    images = next(iter(shown(whole.train.take(np.arange(1)), view_family(options.views, whole, 0, size), 0, size)))
+    example = form(next(iter(images)).to(device))
+    for model in (network, *probes.values()):
+        fold_batch_norms(model, example)
+    last = options.engine.uses_channels_last(channels, device)
+    teacher = FrozenTeacher(network, probes, input_format=form, channels_last=last)
+    family = view_family(options.views, whole, options.seed, size)
+    rows = [ask(teacher, view, device) for view in shown(whole.train, family, options.augmented, size)]
+    of_teacher = np.stack([row[0].numpy() for row in rows])
+    return Features(of_teacher, np.stack([np.stack([p.numpy() for p in row[1]]) for row in rows]))
+
+
+def _specs(probe: ProbeOptions) -> list[ProbeSpec]:
+    if probe.norm != "eval" or probe.criterion == "channels":
+        raise UserError("expected --probe.norm eval and --probe.criterion l1 or random with --heads_only")
+    sparsities = probe.sparsity if isinstance(probe.sparsity, list) else [probe.sparsity]
+    return [ProbeSpec(float(s), probe.scope, probe.criterion, mask) for s in sparsities for mask in range(probe.masks)]
+
+
+def without_head(module: nn.Module, name: str) -> nn.Module:
+    """A copy of a classifier that gives what its last linear layer is shown.
+
+    Raises:
+        UserError: there is none.
+    """
+    network = copy.deepcopy(module)
+    linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise UserError(
+            f"expected a linear classifier at the end of --model.name {name} with --heads_only, but found none"
+        )
+    parent, _, last = linear[-1].rpartition(".")
+    setattr(network.get_submodule(parent), last, nn.Identity().eval())
+    return network
+
+
+def choose_penalty(x: Floats, y: npt.NDArray[np.int64], classes: int) -> float:
+    """The penalty with the least log-loss on a tenth of the images, by the labels as given."""
+    rest, chosen = stratified_split(y, 0.1, 0)
+    best, least = PENALTIES[0], np.inf
+    for penalty in PENALTIES:
+        head = fit_head(x[rest], y[rest], classes, penalty)
+        loss = log_loss(y[chosen], torch.softmax(head(x[chosen]), dim=1).numpy(), labels=np.arange(classes))
+        if loss >= least:
+            break
+        best, least = penalty, loss
+    return best
+
+
+def fit_head(x: Floats, y: npt.NDArray[np.int64], classes: int, penalty: float) -> Head:
+    """Multinomial logistic regression on standardised features."""
+    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
+    model = LogisticRegression(C=1 / (penalty * len(y)), max_iter=STEPS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit((x - mean) / std, y)
+    weight, bias = np.zeros((classes, x.shape[1]), x.dtype), np.full(classes, -np.inf, x.dtype)
+    of = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # one row stands for both
+        of = np.concatenate([-of[0] / 2, of[0] / 2]), np.concatenate([-of[1] / 2, of[1] / 2])
+    weight[model.classes_], bias[model.classes_] = of
+    return Head(mean, std, weight, bias)
+
+
+def _kept(file: Path) -> Features | None:
+    try:
+        check_fits_in_memory(file)
+        with np.load(file, allow_pickle=False) as kept:
+            return Features(kept["teacher"], kept["probes"])
+    except Exception:  # numpy, zipfile and zlib each have errors of their own
+        return None

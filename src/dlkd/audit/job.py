@@ -1,0 +1,200 @@
+"""``dlkd audit``: ask who has not seen the images, and write what came of it: table, contact sheet, predictions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from PIL import Image
+
+from dlkd.audit.folds import by_folds
+from dlkd.audit.given import by_teacher
+from dlkd.audit.heads import by_heads
+from dlkd.audit.judged import SEEN, Judged
+from dlkd.audit.options import AuditOptions
+from dlkd.audit.scores import ACTIONS, RELABEL, label_score, margin, self_confidence, suggested_actions
+from dlkd.audit.sheet import Sheet
+from dlkd.data import FilePixels, Samples
+from dlkd.errors import UserError
+from dlkd.files import MARKER, busy_folder, check_outside, check_run_folder, new_run_folder, write_atomic, write_json
+from dlkd.jobs.card import CONFIG, machine, plain
+from dlkd.report.table import table_bytes
+
+RESULTS, SHEET, PREDICTIONS = "audit.json", "audit.html", "predictions.npz"
+WRITING = ("out", "overwrite", "table", "thumbnails", "thumbnail_side")
+"""Options that only say what is written: an audit goes on with others."""
+
+
+def audit(options: AuditOptions) -> dict[str, Any]:
+    """Judge every label; returns the content of ``audit.json``.
+
+    Raises:
+        UserError: whatever the user can mend, in one line.
+        Interrupted: told to stop; the same command goes on.
+    """
+    options.check()
+    with _folder(options):
+        if options.folds is None:
+            judged = by_teacher(options)
+        else:
+            judged = by_heads(options) if options.heads_only else by_folds(options)
+        for remark in judged.remarks:
+            print(f"note: {remark}")
+        columns = table_of(judged)
+        found = _results(options, judged, columns)
+        _write(options, judged, columns, found)
+    _say(options, found)
+    return found
+
+
+@contextlib.contextmanager
+def _folder(options: AuditOptions) -> Iterator[None]:
+    """Work in ``--out``: a new folder, or that of the same audit."""
+    out, text = options.out, _settings(options)
+    inputs = {
+        "data.root": options.data.root,
+        "data.noise_file": options.data.noise_file,
+        "teacher.weights": options.teacher.weights,
+        "model.weights": options.model.weights,
+    }
+    check_outside(out, inputs)
+    if (out / MARKER).is_file() and not options.overwrite:
+        before = (out / CONFIG).read_text() if (out / CONFIG).is_file() else ""
+        if before != text:
+            raise UserError(
+                f"{out} holds {'another audit' if before else 'something else'}; give --overwrite to begin anew, or "
+                "another --out"
+            )
+        with busy_folder(out):
+            yield
+        return
+    check_run_folder(out, overwrite=options.overwrite)
+    card: dict[str, object] = {"command": "audit", **machine()}
+
+    def begun() -> bool:
+        return any((out / name).exists() for name in ("folds", "answers", "features.npz", RESULTS))
+
+    with new_run_folder(out, overwrite=options.overwrite, card=card, begun=begun):
+        write_atomic(out / CONFIG, text)
+        yield
+
+
+def _settings(options: AuditOptions) -> str:
+    values = {key: value for key, value in plain(options).items() if key not in WRITING}
+    return str(yaml.safe_dump(values, sort_keys=False))
+
+
+def table_of(judged: Judged) -> dict[str, npt.NDArray[Any]]:
+    """The columns of the table, ``[N]`` each."""
+    samples, answers = judged.samples, judged.answers
+    labels, names = samples.labels.numpy(), np.array(samples.class_names)
+    teacher, probe = answers.teacher.argmax(axis=1), answers.probe.argmax(axis=1)
+    actions, suggested = suggested_actions(answers.teacher, answers.probe, labels)
+    columns: dict[str, npt.NDArray[Any]] = {"id": samples.ids}
+    if isinstance(samples.pixels, FilePixels):
+        columns["path"] = np.array([samples.pixels.name(k) for k in range(len(samples))])
+    columns |= {
+        "seen_by_teacher": judged.seen,
+        "given_label": names[labels],
+        "teacher_label": names[teacher],
+        "probe_label": names[probe],
+        "distance": answers.distance,
+        "self_confidence": self_confidence(answers.teacher, labels),
+        "margin": margin(answers.teacher, labels),
+        "score": label_score(answers.teacher, answers.probe, labels),
+        "action": np.array(ACTIONS)[actions],
+        "suggested_label": names[suggested],
+    }
+    if (judged.folds >= 0).all():
+        columns["fold"] = judged.folds
+    return columns
+
+
+def _results(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    labels = judged.samples.labels.numpy()
+    other = columns["action"] != "keep"
+    pairs = Counter(
+        zip(columns["given_label"][other].tolist(), columns["suggested_label"][other].tolist(), strict=True)
+    )
+    digest = hashlib.sha256(judged.samples.digest().encode() + labels.tobytes() + judged.answers.teacher.tobytes())
+    return {
+        "format": 1,
+        "audit": digest.hexdigest()[:16],
+        "images": len(labels),
+        "classes": len(judged.samples.class_names),
+        "warning": judged.warning,
+        "seen_by_teacher": {name: int((columns["seen_by_teacher"] == name).sum()) for name in SEEN},
+        "agreement": float(100 * (judged.answers.teacher.argmax(axis=1) == labels).mean()),
+        "actions": {name: int((columns["action"] == name).sum()) for name in ACTIONS},
+        "pairs": [{"given": a, "suggested": b, "images": n} for (a, b), n in pairs.most_common(20)],
+        "settings": plain(options),
+        **machine(),
+    }
+
+
+def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray[Any]], found: dict[str, Any]) -> None:
+    out, samples, answers = options.out, judged.samples, judged.answers
+    write_atomic(out / f"audit.{options.table}", table_bytes(columns, options.table))
+    buffer = io.BytesIO()
+    np.savez(buffer, labels=samples.labels.numpy(), class_names=np.array(samples.class_names), **answers._asdict())
+    write_atomic(out / PREDICTIONS, buffer.getvalue())
+    paths = None
+    if isinstance(samples.pixels, FilePixels):
+        paths = [Path(os.path.relpath(path, out)).as_posix() for path in samples.pixels.paths]
+    numbers = {name: columns[name] for name in ("score", "self_confidence", "margin", "distance")}
+    worst = np.argsort(columns["score"], kind="stable")[: options.thumbnails]
+    actions, _ = suggested_actions(answers.teacher, answers.probe, samples.labels.numpy())
+    sheet = Sheet(
+        title="Audit",
+        lead=f"{found['images']} training images; {found['actions']['relabel']} labels that teacher and pruned copy "
+        f"would change, {found['actions']['look']} more to look at.",
+        warning=found["warning"],
+        key=found["audit"],
+        class_names=samples.class_names,
+        ids=samples.ids,
+        given=samples.labels.numpy(),
+        teacher=answers.teacher.argmax(axis=1),
+        probe=answers.probe.argmax(axis=1),
+        numbers=numbers,
+        action=actions,
+        actions=ACTIONS,
+        paths=paths,
+        thumbnails={int(k): thumbnail(samples, int(k), options.thumbnail_side) for k in worst},
+    )
+    write_atomic(out / SHEET, sheet.render())
+    write_json(out / RESULTS, found)
+
+
+def thumbnail(samples: Samples, position: int, side: int) -> bytes:
+    """A small WebP picture of one image, for people."""
+    pixels = samples.pixels
+    if isinstance(pixels, FilePixels):
+        image = pixels.load(position).convert("RGB")
+    else:
+        array = pixels.array[position].permute(1, 2, 0).cpu().numpy()
+        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return buffer.getvalue()
+
+
+def _say(options: AuditOptions, found: dict[str, Any]) -> None:
+    if found["warning"]:
+        print(f"warning: {found['warning']}")
+    counts = found["actions"]
+    print(
+        f"{found['images']} labels: {counts['keep']} to keep, {counts['look']} to look at, {counts[ACTIONS[RELABEL]]} "
+        "that teacher and pruned copy would change"
+    )
+    print(f"Look at them: {options.out / SHEET}; the table: {options.out / f'audit.{options.table}'}")
+    print(f"Then: dlkd clean {options.out} --out cleaned.csv, and dlkd distill --data.cleaned cleaned.csv")

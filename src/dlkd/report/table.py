@@ -1,0 +1,37 @@
+"""A table of columns as the bytes of a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+
+def table_bytes(columns: Mapping[str, npt.NDArray[Any]], kind: str) -> bytes:
+    """``csv`` or ``parquet``; the latter needs pyarrow. Bytes of a path that are no text stay what they are in a CSV
+    file, and are escaped in a Parquet one."""
+    if kind == "parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        sink = io.BytesIO()
+        arrays = {name: pyarrow.array(_text(values.tolist())) for name, values in columns.items()}
+        parquet.write_table(pyarrow.table(arrays), sink)
+        return sink.getvalue()
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+    return buffer.getvalue().encode(errors="surrogateescape")
+
+
+def _text(values: list[Any]) -> list[Any]:
+    def readable(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+    return [readable(value) for value in values]
