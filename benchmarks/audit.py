@@ -7,7 +7,7 @@
 The teachers are `dlkd audit --folds 5 --heads_only`: an ImageNet network whose classifier is trained on the given
 labels of four fifths of the 50,000 training images, and asked about the others; a pruned copy of the network under the
 same classifier is the probe. Three seeds of noise and folds for each kind of noise. What the network says of the images
-is kept in --work, each kind and seed is a file of its own there, and a killed run goes on. Every score is of the same
+and what the classifiers say are kept in --work, and a killed run goes on. Every score is of the same
 probabilities; cleanlab's are computed by cleanlab. The combination was chosen on the first seed (CHOSEN_ON).
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +47,8 @@ class Said(NamedTuple):
 
     teacher: Floats
     probes: Floats
-    distance: dict[float, Floats]
-    """τ_d → ``[V, K, N]``."""
+    distance: Floats
+    """``[T, V, K, N]``, by :data:`TAUS`."""
     labels: npt.NDArray[np.int64]
     wrong: npt.NDArray[np.bool_]
 
@@ -95,18 +94,29 @@ def ask(args: argparse.Namespace, noise: str, seed: int, found: Features) -> Sai
     views, probes = found.probes.shape[:2]
     teacher = np.empty((views, n, classes), np.float32)
     probe = np.empty((views, probes, n, classes), np.float32)
-    distance = {tau: np.empty((views, probes, n), np.float32) for tau in TAUS}
+    distance = np.empty((len(TAUS), views, probes, n), np.float32)
     for samples, shown in by_parts(whole, parts, found):
         at = np.searchsorted(whole.train.ids, samples.ids)
         for v, (logits, of_probes) in enumerate(shown):
             teacher[v, at] = softmax(logits)
             for k, each in enumerate(of_probes):
                 probe[v, k, at] = softmax(each)
-                for tau in TAUS:
-                    distance[tau][v, k, at] = probe_distance(logits, each, temperature=tau).numpy()
+                for t, tau in enumerate(TAUS):
+                    distance[t, v, k, at] = probe_distance(logits, each, temperature=tau).numpy()
     labels, wrong = whole.train.labels.numpy(), whole.train.wrong
     assert wrong is not None
     return Said(teacher, probe, distance, labels, wrong)
+
+
+def asked_once(args: argparse.Namespace, noise: str, seed: int, found: Features) -> Said:
+    """The same, kept in --work."""
+    file = args.work / f"{noise}-{seed}.npz"
+    if not file.is_file():
+        buffer = io.BytesIO()
+        np.savez(buffer, **ask(args, noise, seed, found)._asdict())
+        write_atomic(file, buffer.getvalue())
+    with np.load(file) as kept:
+        return Said(*(kept[name] for name in Said._fields))
 
 
 def softmax(logits: Tensor) -> Floats:
@@ -119,7 +129,7 @@ def scores_of(said: Said) -> dict[str, Floats]:
 
     p, q, y = said.teacher[0], said.probes[0], said.labels
     p_views, q_views = said.teacher.mean(axis=0), said.probes.mean(axis=0)
-    distance = {tau: d[0].mean(axis=0) for tau, d in said.distance.items()}
+    distance = {tau: said.distance[t, 0].mean(axis=0) for t, tau in enumerate(TAUS)}
     everybody, own = (p_views + q_views.sum(axis=0)) / 3, self_confidence(p, y)
     found: dict[str, Floats] = {
         "self-confidence": own,
@@ -185,7 +195,7 @@ def actions_of(said: Said, true: npt.NDArray[np.int64]) -> dict[str, Any]:
 
 def one(args: argparse.Namespace, noise: str, seed: int, found: Features) -> dict[str, Any]:
     """One kind and seed."""
-    said = ask(args, noise, seed, found)
+    said = asked_once(args, noise, seed, found)
     whole = everything(options_of(args, noise, seed).data)
     true = whole.clean_of(whole.train).numpy()
     plain = said.teacher[0].argmax(axis=1)
@@ -235,11 +245,8 @@ def main() -> None:
     found, rows = features_of(args), []
     for seed in args.seeds:
         for noise in args.noises:
-            file = args.work / f"{noise}-{seed}.json"
-            if not file.is_file():
-                write_json(file, one(args, noise, seed, found))
-                print(f"{noise}, seed {seed}: done", flush=True)
-            rows.append(json.loads(file.read_text()))
+            rows.append(one(args, noise, seed, found))
+            print(f"{noise}, seed {seed}: done", flush=True)
     settings = {
         "network": "tf_efficientnet_lite0, ImageNet weights, classifiers of the folds trained on the given labels",
         "side": SIDE,

@@ -6,12 +6,15 @@ A table stands between `<!-- KIND FILE ... -->` and `<!-- end -->`:
     <!-- means weights.json held_out -->  the same of another figure
     <!-- part mapping.json sym40 -->      everything about one condition
     <!-- quickstart quickstart.json -->   the rows of `make quickstart`
+    <!-- audit audit.json auroc -->       how well each score finds wrong labels
+    <!-- actions audit.json -->           what the suggestions of an audit are worth
 """
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,8 @@ from dlkd.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md")
-BLOCK = re.compile(r"(<!-- (means|part|quickstart) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md", ROOT / "docs" / "audit.md")
+BLOCK = re.compile(r"(<!-- (means|part|quickstart|audit|actions) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 Found = Mapping[str, Any]
 
 
@@ -60,7 +63,44 @@ def quickstart(found: Found) -> str:
     return markdown(["teacher trained on", "method", "test accuracy %"], rows, "llr")
 
 
-KINDS: dict[str, Callable[..., str]] = {"means": means, "part": part, "quickstart": quickstart}
+def audit(found: Found, figure: str) -> str:
+    """Scores by kinds of noise: mean ± sd over seeds, in hundredths."""
+    noises = list(dict.fromkeys(row["noise"] for row in found["summary"]))
+    of = {(row["score"], row["noise"]): row[figure] for row in found["summary"]}
+    rows = [
+        [score, *(_hundredths(of[score, noise]) for noise in noises)] for score, _ in list(of)[: len(of) // len(noises)]
+    ]
+    return markdown(["score", *noises], rows)
+
+
+def _hundredths(of: Mapping[str, float | None]) -> str:
+    mean, sd = of["mean"], of["sd"]
+    assert mean is not None
+    return f"{100 * mean:.2f}" if sd is None else f"{100 * mean:.2f} ± {100 * sd:.2f}"
+
+
+def actions(found: Found) -> str:
+    """What the suggestions are worth, mean over seeds."""
+    rows = []
+    for noise in dict.fromkeys(row["noise"] for row in found["rows"]):
+        these = [row["actions"] for row in found["rows"] if row["noise"] == noise]
+        for name in these[0]:
+            shares = ("precision", "recall", "right")
+            cells = [statistics.fmean(each[name].get(share, float("nan")) for each in these) for share in shares]
+            images = statistics.fmean(each[name]["images"] for each in these)
+            rows.append([noise, name, f"{images:.0f}", *("" if c != c else f"{100 * c:.1f}" for c in cells)])
+    return markdown(
+        ["noise", "suggestion", "images", "wrong of these, %", "of all wrong, %", "suggested right, %"], rows
+    )
+
+
+KINDS: dict[str, Callable[..., str]] = {
+    "means": means,
+    "part": part,
+    "quickstart": quickstart,
+    "audit": audit,
+    "actions": actions,
+}
 
 
 def renewed(text: str, results: Path = RESULTS) -> str:

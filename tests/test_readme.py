@@ -48,13 +48,14 @@ def test_python_block(block, here):
 
 def test_shell_commands(here, good):
     commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("dlkd ")]
-    assert [c[0] for c in commands] == ["train", "distill", "evaluate", "compare"]
+    assert [c[0] for c in commands] == ["train", "distill", "evaluate", "audit", "clean", "compare"]
     for command in commands:
         good(*command)
-    outs = [Path(c[c.index("--out") + 1]) for c in commands if "--out" in c]
-    assert all((out / "report.html").is_file() for out in outs)
-    assert all((out / "student.safetensors").is_file() for out in outs[:2])
-    rows = json.loads((outs[2] / "results.json").read_text())["rows"]
+    outs = {c[0]: Path(c[c.index("--out") + 1]) for c in commands if "--out" in c}
+    assert all((outs[name] / "report.html").is_file() for name in ("train", "distill", "compare"))
+    assert all((outs[name] / "student.safetensors").is_file() for name in ("train", "distill"))
+    assert (outs["audit"] / "audit.html").is_file() and outs["clean"].read_text().startswith("id,path,given_label,label")
+    rows = json.loads((outs["compare"] / "results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["ce", "kd", "dlkd"] and not any(row["not_run"] for row in rows)
 
 

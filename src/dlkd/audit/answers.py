@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dlkd.data import Samples, ViewFamily, plain_batches
+from dlkd.data import Mixing, Samples, ViewFamily, plain_batches
 from dlkd.difficulty import probe_distance
 from dlkd.files import write_atomic
 from dlkd.regular import check_fits_in_memory
@@ -74,7 +74,8 @@ class Answers(NamedTuple):
 
 
 def shown(samples: Samples, family: ViewFamily, views: int, size: int) -> list[Iterable[Tensor]]:
-    """The batches of each view: the plain images, and so many augmented views as in training.
+    """The batches of each view: the plain images, and so many views augmented as in training, but never mixed: what is
+    said of half an image is no evidence about its label.
 
     Args:
         samples: the images.
@@ -82,7 +83,7 @@ def shown(samples: Samples, family: ViewFamily, views: int, size: int) -> list[I
         views: how many; 0 shows the plain image alone.
         size: side in pixels of images that come from files.
     """
-    own = replace(family, samples=samples)
+    own = replace(family, samples=samples, mixing=Mixing())
     everything = np.arange(len(samples))
     augmented = (
         (batch.images for batch in own.batches(everything, view, BATCH)) for view in range(views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -175,11 +176,12 @@ def read_decisions(file: Path, audited: Audited) -> dict[int, int]:
     classes = {name: k for k, name in enumerate(audited.class_names)}
     decided: dict[int, int] = {}
     for each in found["decisions"]:
-        if not isinstance(each, dict) or each.get("id") not in rows or each.get("mark") not in MARKS:
+        known = isinstance(each, dict) and type(each.get("id")) is int and each["id"] in rows
+        if not known or each.get("mark") not in MARKS:
             marks = ", ".join(MARKS)
             raise UserError(f"expected an id of the audit and one of {marks} in {file}, but got {each!r:.80}")
         row, label = rows[each["id"]], each.get("label")
-        if label is not None and label not in classes:
+        if label is not None and (not isinstance(label, str) or label not in classes):
             raise UserError(f"expected a class of the data in {file}, but got {label!r:.40}")
         if each["mark"] == "right":
             decided[row] = int(audited.labels[row])
@@ -195,26 +197,46 @@ def _of_audit(audited: Audited) -> _Verdicts:
 
 
 def _of_cleanlab(file: Path, audited: Audited) -> _Verdicts:
-    """``get_issues("label")`` of a Datalab: is_label_issue, label_score and perhaps predicted_label, row for row."""
+    """``get_issues("label")`` of a Datalab: is_label_issue, label_score and perhaps given_label and
+    predicted_label, row for row."""
     columns = read_table(file, "--issues")
     if missing := [name for name in ("is_label_issue", "label_score") if name not in columns]:
         raise UserError(f"expected a column {missing[0]!r} in --issues {file}, but found {', '.join(columns)}")
     n = audited.labels.size
     if len(columns["label_score"]) != n:
         raise UserError(f"expected {n} rows in --issues {file}, but found {len(columns['label_score'])}")
+    place = _written(file, columns.get("given_label"), audited)
     suspicious = np.array([str(value).lower() == "true" for value in columns["is_label_issue"]])
+    better = np.full(n, -1)
     try:
         weights = np.array([float(str(value)) for value in columns["label_score"]])
-        better = np.array([_class(value, audited) for value in columns.get("predicted_label", [-1] * n)])
+        if not np.isfinite(weights).all():
+            raise ValueError("a label_score is no finite number")
+        if "predicted_label" in columns:
+            better = np.array([_class(value, place) for value in columns["predicted_label"]])
     except ValueError as error:
         raise UserError(f"--issues {file} is damaged: {first_line(error)}") from error
     return _Verdicts(suspicious, suspicious & (better >= 0), better, weights.clip(1e-6, 1))
 
 
-def _class(value: object, audited: Audited) -> int:
-    if str(value) in audited.class_names:
-        return audited.class_names.index(str(value))
-    number = int(str(value))
-    if not -1 <= number < len(audited.class_names):
-        raise ValueError(f"there is no class {number}")
-    return number
+def _written(file: Path, given: Sequence[object] | None, audited: Audited) -> dict[str, int]:
+    """How classes are written in a file of cleanlab's: by number, as of ``to_datalab``, or by name. Names may be
+    numbers too, but of other classes: the given labels tell.
+
+    Raises:
+        UserError: the given labels are not those of the audit.
+    """
+    numbers = {str(k): k for k in range(len(audited.class_names))}
+    names = {name: k for k, name in enumerate(audited.class_names)}
+    if given is None:
+        return names | numbers
+    for place in (numbers, names):
+        if [place.get(str(value)) for value in given] == audited.labels.tolist():
+            return place
+    raise UserError(f"expected the given labels of the audit in --issues {file}, row for row, but found others")
+
+
+def _class(value: object, place: dict[str, int]) -> int:
+    if str(value) not in place:
+        raise ValueError(f"there is no class {value!r:.40}")
+    return place[str(value)]

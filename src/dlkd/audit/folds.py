@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,11 +13,16 @@ from dlkd.audit.given import answers_about, teaching_of
 from dlkd.audit.judged import Judged, everything
 from dlkd.audit.options import AuditOptions
 from dlkd.data import DataSet, Samples, load_data
-from dlkd.files import MARKER
+from dlkd.errors import UserError
+from dlkd.files import MARKER, write_atomic
 from dlkd.jobs.card import CONFIG
 from dlkd.jobs.run import run
 from dlkd.train.interrupt import Interrupted
 from dlkd.train.options import TeacherOptions
+from dlkd.train.teach import label_digest
+
+ABOUT = "about.txt"
+"""Names the images and labels that the answers beside it are about."""
 
 
 def by_folds(options: AuditOptions) -> Judged:
@@ -23,12 +30,26 @@ def by_folds(options: AuditOptions) -> Judged:
 
     Raises:
         Interrupted: told to stop; the same call goes on.
-        UserError: data that cannot be cut into parts, or what ``dlkd train`` would not take.
+        UserError: data that cannot be cut into parts, other data than that process had, or what ``dlkd train`` would
+            not take.
     """
     assert options.folds is not None
     whole = everything(options.data)
     (options.out / "answers").mkdir(parents=True, exist_ok=True)
+    _check_same_data(options.out / "answers" / ABOUT, whole)
     return out_of_fold(whole, [_part(options, k) for k in range(options.folds)])
+
+
+def _check_same_data(file: Path, whole: DataSet) -> None:
+    """The teachers of all parts must have learnt from the same images and labels."""
+    now = hashlib.sha256((whole.train.digest() + label_digest(whole.train)).encode()).hexdigest()
+    if not file.is_file():
+        write_atomic(file, now)
+    elif file.read_text(errors="replace") != now:
+        raise UserError(
+            f"the images or labels are not those that the audit in {file.parents[1]} began with; give --overwrite to "
+            "begin anew, or another --out"
+        )
 
 
 def out_of_fold(whole: DataSet, parts: list[Answers]) -> Judged:

@@ -6,6 +6,7 @@ import copy
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from dlkd.difficulty import ProbeSpec
 from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import pick_device
+from dlkd.models import CheckpointError, load_model
 from dlkd.regular import check_fits_in_memory
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.options import ProbeOptions
@@ -72,12 +74,33 @@ def by_heads(options: AuditOptions) -> Judged:
     whole = everything(options.data)
     parts = [load_data(options.fold(k).data) for k in range(options.folds)]
     file = options.out / "features.npz"
-    found = _kept(file) or features(options, whole)
-    if not file.is_file():
-        buffer = io.BytesIO()
-        np.savez(buffer, **found._asdict())
+    images = whole.train.digest()
+    if (kept := _kept(file, images)) is None:
+        found, seen, buffer = features(options, whole), seen_by_network(options, whole), io.BytesIO()
+        np.savez(buffer, **found._asdict(), seen=seen, images=np.array(images))
         write_atomic(file, buffer.getvalue())
-    return judge(whole, parts, found, options.distance_temperature)
+    else:
+        found, seen = kept
+    return replace(judge(whole, parts, found, options.distance_temperature), seen=seen)
+
+
+def seen_by_network(options: AuditOptions, whole: DataSet) -> npt.NDArray[np.str_]:
+    """Was the network trained on an image, and on its label, before any part was left out? As far as its run says."""
+    seen = np.full(len(whole.train), "no", "<U8")
+    if options.model.weights is None:
+        return seen
+    classes, channels = len(whole.train.class_names), whole.train.pixels.channels
+    try:
+        weights = options.model.weights
+        card = load_model(options.model.name, weights, classes, channels=channels, own_classes=True).card
+    except CheckpointError:  # its classifier is for other classes, so it is of other labels
+        return seen
+    trained = card.get("trained_on")
+    data = load_data(options.data)
+    for part in (whole.train, data.train, *data.earlier):
+        if isinstance(trained, dict) and trained.get("images") == part.digest():
+            seen[np.isin(whole.train.ids, part.ids)] = "yes"
+    return seen
 
 
 def judge(whole: DataSet, parts: Sequence[DataSet], found: Features, tau: float) -> Judged:
@@ -170,8 +193,11 @@ def without_head(module: nn.Module, name: str) -> nn.Module:
 
 
 def choose_penalty(x: Floats, y: npt.NDArray[np.int64], classes: int) -> float:
-    """The penalty with the least log-loss on a tenth of the images, by the labels as given."""
+    """The penalty with the least log-loss on a tenth of the images, by the labels as given; the strongest where they
+    are too few for that."""
     rest, chosen = stratified_split(y, 0.1, 0)
+    if not chosen.size:
+        return PENALTIES[0]
     best, least = PENALTIES[0], np.inf
     for penalty in PENALTIES:
         head = fit_head(x[rest], y[rest], classes, penalty)
@@ -197,10 +223,13 @@ def fit_head(x: Floats, y: npt.NDArray[np.int64], classes: int, penalty: float) 
     return Head(mean, std, weight, bias)
 
 
-def _kept(file: Path) -> Features | None:
+def _kept(file: Path, images: str) -> tuple[Features, npt.NDArray[np.str_]] | None:
+    """What an earlier process found of the same images, and which of them the network had seen."""
     try:
         check_fits_in_memory(file)
         with np.load(file, allow_pickle=False) as kept:
-            return Features(kept["teacher"], kept["probes"])
+            if str(kept["images"]) != images:
+                return None
+            return Features(kept["teacher"], kept["probes"]), kept["seen"]
     except Exception:  # numpy, zipfile and zlib each have errors of their own
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +26,17 @@ from dlkd.audit.scores import ACTIONS, RELABEL, label_score, margin, self_confid
 from dlkd.audit.sheet import Sheet
 from dlkd.data import FilePixels, Samples
 from dlkd.errors import UserError
-from dlkd.files import MARKER, busy_folder, check_outside, check_run_folder, new_run_folder, write_atomic, write_json
+from dlkd.files import (
+    MARKER,
+    busy_folder,
+    check_outside,
+    check_run_folder,
+    clean_temporaries,
+    forget_replaced,
+    new_run_folder,
+    write_atomic,
+    write_json,
+)
 from dlkd.jobs.card import CONFIG, machine, plain
 from dlkd.report.table import table_bytes
 
@@ -67,25 +78,36 @@ def _folder(options: AuditOptions) -> Iterator[None]:
         "model.weights": options.model.weights,
     }
     check_outside(out, inputs)
-    if (out / MARKER).is_file() and not options.overwrite:
+    ours = _command(out) == "audit"
+    overwrite = options.overwrite or (ours and not (out / CONFIG).is_file())  # killed before it had begun
+    if (out / MARKER).is_file() and not overwrite:
         before = (out / CONFIG).read_text() if (out / CONFIG).is_file() else ""
         if before != text:
-            raise UserError(
-                f"{out} holds {'another audit' if before else 'something else'}; give --overwrite to begin anew, or "
-                "another --out"
-            )
+            what = "another audit" if ours else "something else"
+            raise UserError(f"{out} holds {what}; give --overwrite to begin anew, or another --out")
         with busy_folder(out):
+            clean_temporaries(out)
             yield
+            forget_replaced(out)
         return
-    check_run_folder(out, overwrite=options.overwrite)
+    check_run_folder(out, overwrite=overwrite)
     card: dict[str, object] = {"command": "audit", **machine()}
 
     def begun() -> bool:
-        return any((out / name).exists() for name in ("folds", "answers", "features.npz", RESULTS))
+        kept = (f"folds/*/{MARKER}", "answers/*.npz", "features.npz", RESULTS)
+        return any(next(out.glob(name), None) is not None for name in kept)
 
-    with new_run_folder(out, overwrite=options.overwrite, card=card, begun=begun):
+    with new_run_folder(out, overwrite=overwrite, card=card, begun=begun):
         write_atomic(out / CONFIG, text)
         yield
+
+
+def _command(folder: Path) -> str:
+    """Which command made what is in a folder; empty where nobody knows."""
+    try:
+        return str(json.loads((folder / MARKER).read_text())["command"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def _settings(options: AuditOptions) -> str:

@@ -101,7 +101,10 @@ class AuditOptions:
 
     def fold(self, number: int) -> TrainOptions:
         """The run that trains the teacher of a fold."""
-        data = self.data if self.folds is None else replace(self.data, folds=self.folds, fold=number)
+        data = self.data
+        if self.folds is not None:
+            # The part is what is held out, whatever the share; none at all is refused by a run that is scored on it.
+            data = replace(data, folds=self.folds, fold=number, held_out=data.held_out or DataOptions().held_out)
         return TrainOptions(
             out=self.out / "folds" / str(number),
             seed=self.seed,

@@ -38,6 +38,8 @@ class Command(NamedTuple):
     flags: dict[str, str]
     word: str = ""
     """The option that a word after the command stands for."""
+    many: str = ""
+    """The option that takes every word after it: paths, which are not read as YAML."""
 
 
 RUN_FLAGS = {
@@ -50,6 +52,15 @@ RUN_FLAGS = {
 COLLECT = {"collect": "run nothing, but write the tables of what is there"}
 TEST = {"final": "read the test images for every finished cell, and note it in the ledger", **COLLECT}
 REPLACE = {"overwrite": "replace what is there"}
+AUDIT_FLAGS = {
+    "heads_only": "train the classifiers of the folds alone, on a pretrained network (--model)",
+    **REPLACE,
+}
+EXPORT_FLAGS = {
+    "int8": "write model.int8.onnx as well, calibrated on training images",
+    "benchmark": "measure latency and size of student and teacher",
+    **REPLACE,
+}
 TRAIN, DISTILL = "dlkd.train.options:TrainOptions", "dlkd.train.options:DistillOptions"
 EVALUATE, DIFFICULTY = "dlkd.jobs.evaluate:EvaluateOptions", "dlkd.jobs.difficulty:DifficultyOptions"
 STORE = "dlkd.jobs.store:StoreFolder"
@@ -87,7 +98,7 @@ COMMANDS = {
         "row",
     ),
     "audit": Command(
-        "find wrong labels and hard images", "dlkd.audit.options:AuditOptions", "dlkd.audit.job:audit", REPLACE
+        "find wrong labels and hard images", "dlkd.audit.options:AuditOptions", "dlkd.audit.job:audit", AUDIT_FLAGS
     ),
     "clean": Command(
         "make labels and weights out of an audit",
@@ -95,6 +106,21 @@ COMMANDS = {
         "dlkd.audit.clean:clean",
         REPLACE,
         "audit",
+    ),
+    "export": Command(
+        "write the student alone: ONNX, safetensors, torch.export, a folder for the Hub",
+        "dlkd.export.options:ExportOptions",
+        "dlkd.export.job:export",
+        EXPORT_FLAGS,
+        "run",
+    ),
+    "predict": Command(
+        "ask a model about pictures",
+        "dlkd.export.predict:PredictOptions",
+        "dlkd.export.predict:predict",
+        REPLACE,
+        "model",
+        "images",
     ),
     "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
 }
@@ -166,7 +192,8 @@ def _run(arguments: list[str]) -> None:
         to, last = (groups[first], second) if second else (subcommands, first)
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        rest, given = taken_out(_with_word(arguments, wanted), _open_groups(wanted))
+        rest, words = _many_words(_with_word(arguments, wanted), wanted)
+        rest, given = taken_out(rest, _open_groups(wanted))
         files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
         with plain_values():
             parsed = parser.parse_args(files_read)
@@ -176,6 +203,7 @@ def _run(arguments: list[str]) -> None:
         ) from error
     command = COMMANDS[wanted]
     options = instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
+    options = dataclasses.replace(options, **words)
     for name, values in given.items():
         page = getattr(options, name)
         # Methods may be listed by name; a value of one of them then makes a page of the list.
@@ -229,6 +257,25 @@ def _with_word(arguments: list[str], command: str) -> list[str]:
     if at < len(arguments) and not arguments[at].startswith("-") and COMMANDS[command].word:
         return [*arguments[:at], f"--{COMMANDS[command].word}={arguments[at]}", *arguments[at + 1 :]]
     return arguments
+
+
+def _many_words(arguments: list[str], command: str) -> tuple[list[str], dict[str, list[Path]]]:
+    """Take ``--images A B C`` out of ``arguments``: names of files are anything, and the parser would read YAML."""
+    option = COMMANDS[command].many if command in COMMANDS else ""
+    rest: list[str] = []
+    found: list[Path] = []
+    taking = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if option and name == f"--{option}":
+            taking = not equals
+            found += [Path(value)] if equals else []
+        elif taking and not argument.startswith("--"):
+            found.append(Path(argument))
+        else:
+            taking = False
+            rest.append(argument)
+    return rest, {option: found} if found else {}
 
 
 def _with_own_settings(arguments: list[str], command: str) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dlkd.data.cleaned import leaves_images_out
 from dlkd.difficulty import PROBE_SCORES, SHARED_TEMPERATURES
 from dlkd.errors import UserError
 from dlkd.jobs.card import plain
@@ -230,6 +231,8 @@ def _views(run: DistillOptions) -> str:
     settings = resolve_loss(run.method, run.loss)
     tau = settings.get("distance_temperature", 1.0) if settings.get("score") in PROBE_SCORES else 1.0
     data = plain(run.data)
+    if run.data.cleaned is None or not leaves_images_out(run.data.cleaned):
+        del data["cleaned"]
     if run.probe.sparsity != "auto":  # which looks at labels
         data = {key: value for key, value in data.items() if not key.startswith("noise") and key != "labelled"}
     known = {

@@ -112,6 +112,15 @@ def read_cleaned(path: Path, source: Samples, samples: int) -> Cleaned:
     return Cleaned(path, ids, labels, weights, given)
 
 
+def leaves_images_out(path: Path) -> bool:
+    """Is there an image in a table that shall not be learnt from? Others only change what is learnt of theirs.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    return any(_share(value, path) == 0 for value in read_table(path, OPTION).get("weight", ()))
+
+
 def _again(ids: Indices) -> int:
     """Where a number stands for the second time."""
     _, first = np.unique(ids, return_index=True)
@@ -133,7 +142,7 @@ def _whole(value: object, path: Path, samples: int) -> int:
 
 def _share(value: object, path: Path) -> float:
     try:
-        number = float(str(value))
+        number = float(np.float32(str(value)))  # as it is used: the smallest are 0
     except ValueError:
         number = math.nan
     if not 0 <= number <= 1:
@@ -143,9 +152,10 @@ def _share(value: object, path: Path) -> float:
 
 def _classes(values: object, names: tuple[str, ...], path: Path) -> Indices:
     assert isinstance(values, list)
-    place = {name: k for k, name in enumerate(names)} | {"": UNLABELLED, "None": UNLABELLED}
-    if strange := [str(value) for value in values if str(value) not in place]:
+    place = {"": UNLABELLED} | {name: k for k, name in enumerate(names)}
+    texts = ["" if value is None else str(value) for value in values]
+    if strange := [text for text in texts if text not in place]:
         raise UserError(
             f"expected names of the classes of the data in {OPTION} {path}, but found {first_few(sorted(set(strange)))}"
         )
-    return np.array([place[str(value)] for value in values], np.int64)
+    return np.array([place[text] for text in texts], np.int64)

@@ -221,7 +221,7 @@ def load_data(options: DataOptions) -> DataSet:
     if options.cleaned is not None:
         earlier, table = (*earlier, train), read_cleaned(options.cleaned, source.train, len(source.train))
         train = table.apply(train, source.train.labels, noisy=noise is not None)
-        _check_classes(earlier[-1], train.labels[train.labels >= 0])
+        _check_classes(earlier[-1], train.labels[train.labels >= 0], "cleaning", f"keep some in {options.cleaned}")
         remarks.append(table.sentence(earlier[-1], train))
     if options.labelled < 1:
         clean = source.train.labels[torch.from_numpy(train.ids)]
@@ -250,15 +250,20 @@ def _split(train: Samples, options: DataOptions) -> tuple[Indices, Indices]:
     return np.flatnonzero(fold != options.fold), np.flatnonzero(fold == options.fold)
 
 
-def _check_classes(source: Samples, kept: Tensor) -> None:
-    """Refuse a split that leaves a class of ``source`` without a training image."""
-    before, after = (labels.bincount(minlength=len(source.class_names)) for labels in (source.labels, kept))
-    empty = ((before > 0) & (after == 0)).nonzero().flatten().tolist()
+def _check_classes(
+    source: Samples,
+    kept: Tensor,
+    after: str = "splitting",
+    advice: str = "give a smaller --data.held_out or --data.test_share",
+) -> None:
+    """Refuse what leaves a class of ``source`` without a training image."""
+    before, left = (labels.bincount(minlength=len(source.class_names)) for labels in (source.labels, kept))
+    empty = ((before > 0) & (left == 0)).nonzero().flatten().tolist()
     if empty:
         more = f", nor have {len(empty) - 1} more classes" if len(empty) > 1 else ""
         raise UserError(
-            f"expected a training image of every class after splitting, but {source.class_names[empty[0]]!r} has none "
-            f"left of {before[empty[0]]}{more}; give a smaller --data.held_out or --data.test_share"
+            f"expected a training image of every class after {after}, but {source.class_names[empty[0]]!r} has none "
+            f"left of {before[empty[0]]}{more}; {advice}"
         )
 
 

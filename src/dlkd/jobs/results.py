@@ -80,6 +80,8 @@ def finish(session: Session, command: str) -> dict[str, Any]:
             "trained_on": trained_on(session),
             "class_names": list(data.train.class_names),
             "image_size": session.size if isinstance(pixels, FilePixels) else max(pixels.array.shape[-2:]),
+            # Of files nobody asks: they are resized and cropped.
+            "image_shape": None if isinstance(pixels, FilePixels) else list(pixels.array.shape[-2:]),
             f"{session.options.score_on}_accuracy": results[session.options.score_on]["accuracy"],
         },
     )
