@@ -29,7 +29,16 @@ from torch import Tensor
 from dlkd.audit.heads import Features, by_parts, features
 from dlkd.audit.judged import everything
 from dlkd.audit.options import AuditOptions
-from dlkd.audit.scores import KEEP, RELABEL, margin, self_confidence, suggested_actions
+from dlkd.audit.scores import (
+    KEEP,
+    RELABEL,
+    confident_labels,
+    label_posterior,
+    margin,
+    self_confidence,
+    suggested_actions,
+    thresholds,
+)
 from dlkd.data import DataOptions, load_data
 from dlkd.difficulty import probe_distance
 from dlkd.files import write_atomic, write_json
@@ -151,6 +160,18 @@ def scores_of(said: Said) -> dict[str, Floats]:
         "more where distant, τ = 1": own * (1 + distance[1.0] / 2**0.5),
         "more where distant, τ = ¼": own * (1 + distance[0.25] / 2**0.5),
     }
+    for name, each in {
+        "posterior": p,
+        "posterior, teacher + probe 0.3": (p + q[1]) / 2,
+        "posterior, two views": p_views,
+    }.items():
+        found[name] = self_confidence(label_posterior(each, y), y)
+    right = found["posterior"].clip(1e-6, 1 - 1e-6)
+    odds = np.log(right / (1 - right))
+    found |= {
+        "posterior, less where distant": odds - distance[0.25],
+        "posterior, more where distant": odds + distance[0.25],
+    }
     for method in ("self_confidence", "normalized_margin", "confidence_weighted_entropy"):
         found[f"cleanlab {method}"] = get_label_quality_scores(y, p.astype(np.float64), method=method)
     for method in ("self_confidence", "normalized_margin"):
@@ -174,22 +195,30 @@ def actions_of(said: Said, true: npt.NDArray[np.int64]) -> dict[str, Any]:
     """What the suggestions are worth, beside cleanlab's label issues of the same probabilities."""
     from cleanlab.filter import find_label_issues
 
-    actions, better = suggested_actions(said.teacher[0], said.probes[0, 1], said.labels)
+    p, q, y = said.teacher[0], said.probes[0, 1], said.labels
+    posterior = label_posterior(p, y)
+    actions, better = suggested_actions(posterior, y)
+    of_probe = label_posterior(q, y).argmax(axis=1)
+    classic, also = (confident_labels(each, thresholds(each, y)) for each in (p, q))
     theirs = find_label_issues(said.labels, said.teacher[0].astype(np.float64), n_jobs=1)
 
-    def share(chosen: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    def share(chosen: npt.NDArray[np.bool_], label: npt.NDArray[np.int64] | None = None) -> dict[str, Any]:
         hit = said.wrong & chosen
-        return {
+        found = {
             "images": int(chosen.sum()),
             "precision": float(hit.sum() / max(1, chosen.sum())),
             "recall": float(hit.sum() / said.wrong.sum()),
         }
+        return found if label is None else {**found, "right": float((label == true)[chosen].mean())}
 
-    relabelled = actions == RELABEL
+    relabelled, off = actions == RELABEL, (classic >= 0) & (classic != y)
     return {
         "look or relabel": share(actions != KEEP),
-        "relabel": {**share(relabelled), "right": float((better == true)[relabelled].mean())},
+        "relabel": share(relabelled, better),
+        "relabel, the probe agrees": share(relabelled & (of_probe == better), better),
         "cleanlab find_label_issues": share(theirs),
+        "confident joint": share(off, classic),
+        "confident joint, the probe agrees": share(off & (also == classic), classic),
     }
 
 
@@ -204,6 +233,9 @@ def one(args: argparse.Namespace, noise: str, seed: int, found: Features) -> dic
         "seed": seed,
         "images": len(true),
         "wrong": int(said.wrong.sum()),
+        "wrong_by_posterior": float(
+            100 * (1 - self_confidence(label_posterior(said.teacher[0], said.labels), said.labels).mean())
+        ),
         "teacher": {
             "given": float(100 * (plain == said.labels).mean()),
             "true": float(100 * (plain == true).mean()),

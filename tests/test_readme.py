@@ -54,7 +54,9 @@ def test_shell_commands(here, good):
     outs = {c[0]: Path(c[c.index("--out") + 1]) for c in commands if "--out" in c}
     assert all((outs[name] / "report.html").is_file() for name in ("train", "distill", "compare"))
     assert all((outs[name] / "student.safetensors").is_file() for name in ("train", "distill"))
-    assert (outs["audit"] / "audit.html").is_file() and outs["clean"].read_text().startswith("id,path,given_label,label")
+    assert (outs["audit"] / "audit.html").is_file() and outs["clean"].read_text().startswith(
+        "id,path,given_label,label"
+    )
     rows = json.loads((outs["compare"] / "results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["ce", "kd", "dlkd"] and not any(row["not_run"] for row in rows)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlkd.audit.job import PREDICTIONS, RESULTS
-from dlkd.audit.scores import KEEP, RELABEL, label_weights, suggested_actions
+from dlkd.audit.scores import KEEP, RELABEL, label_posterior, self_confidence, suggested_actions
 from dlkd.data.sources.table import read_table
 from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
@@ -22,6 +22,8 @@ from dlkd.report.table import table_bytes
 
 Policy = Literal["relabel", "unlabel", "remove", "weights", "none"]
 MARKS = ("right", "wrong", "unsure")
+LEAST_WEIGHT = 1e-3
+"""Of a label: with less, an image counts for nothing and may as well be left out."""
 LARGEST = 1 << 28
 """Bytes of a file of decisions."""
 
@@ -33,9 +35,9 @@ class CleanOptions:
     Attributes:
         audit: folder of an audit.
         out: table to write, .csv or .parquet.
-        policy: what becomes of suspicious labels that nobody looked at: relabel (those that teacher and pruned copy
-            would change are changed), unlabel (taken away: the teacher alone teaches them), remove (the images are left
-            out), weights (all labels stay, and count the less the less they fit), or none.
+        policy: what becomes of suspicious labels that nobody looked at: relabel (those for which one other class
+            is likelier than all others get that), unlabel (taken away: the teacher alone teaches them), remove (the
+            images are left out), weights (all labels stay, and count as they are probably right), or none.
         decisions: file that the contact sheet exports. Labels marked right are kept, wrong ones replaced by the class
             that was chosen, or taken away where none was; unsure ones are taken away. They win over the policy.
         issues: the label issues of cleanlab instead of the audit's own (get_issues("label") of a Datalab as .csv).
@@ -191,8 +193,9 @@ def read_decisions(file: Path, audited: Audited) -> dict[int, int]:
 
 
 def _of_audit(audited: Audited) -> _Verdicts:
-    actions, better = suggested_actions(audited.teacher, audited.probe, audited.labels)
-    weights = label_weights(audited.teacher, audited.probe, audited.labels)
+    posterior = label_posterior(audited.teacher, audited.labels)
+    actions, better = suggested_actions(posterior, audited.labels)
+    weights = self_confidence(posterior, audited.labels).clip(LEAST_WEIGHT, 1)
     return _Verdicts(actions != KEEP, actions == RELABEL, better, weights)
 
 
@@ -216,7 +219,7 @@ def _of_cleanlab(file: Path, audited: Audited) -> _Verdicts:
             better = np.array([_class(value, place) for value in columns["predicted_label"]])
     except ValueError as error:
         raise UserError(f"--issues {file} is damaged: {first_line(error)}") from error
-    return _Verdicts(suspicious, suspicious & (better >= 0), better, weights.clip(1e-6, 1))
+    return _Verdicts(suspicious, suspicious & (better >= 0), better, weights.clip(LEAST_WEIGHT, 1))
 
 
 def _written(file: Path, given: Sequence[object] | None, audited: Audited) -> dict[str, int]:

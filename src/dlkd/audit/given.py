@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
@@ -12,7 +13,7 @@ from dlkd.audit.options import AuditOptions
 from dlkd.data import DataOptions, DataSet, Samples, ViewFamily, load_data, plain_batches, view_family
 from dlkd.jobs.evaluate import pick_device
 from dlkd.teacher import FrozenTeacher
-from dlkd.train.options import EngineOptions, TeacherOptions
+from dlkd.train.options import TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
 from dlkd.train.teachers import image_side, load_teacher
 
@@ -20,7 +21,7 @@ SURER = 0.6
 """AUROC of the confidence from which on a teacher is taken to have been trained on the audited images: on images of one
 kind that it has not seen it is 0.5, and a CIFAR-100 teacher reaches 0.8 and more on its own."""
 COMPARED = 2000
-"""So many test images stand for what the teacher has not seen."""
+"""So many images of each kind are looked at for that."""
 
 
 def by_teacher(options: AuditOptions) -> Judged:
@@ -31,14 +32,13 @@ def by_teacher(options: AuditOptions) -> Judged:
     """
     whole, data = everything(options.data), load_data(options.data)
     teaching, family, size = teaching_of(options, options.teacher, options.data, data)
-    device = teaching.teacher.device
     answers = answers_about(options, teaching, family, whole.train, size)
     seen = np.full(len(whole.train), {"train": "yes", "kept": "yes", "none": "no"}.get(teaching.seen, "unknown"), "<U8")
     if teaching.seen == "kept" and data.held_out is not None:
         seen[np.isin(whole.train.ids, data.held_out.ids)] = "no"
     remarks = [*data.remarks, *teaching.remarks]
     if teaching.seen == "unknown":
-        surer = _surer(teaching.teacher, answers, whole.test, size, device)
+        surer = _surer(teaching.teacher, whole, size)
         remarks.append(f"the teacher is surer of these images than of test images with AUROC {surer:.2f}")
         if surer > SURER:
             seen[:] = "probably"
@@ -55,7 +55,7 @@ def teaching_of(
     loaded = load_teacher(teacher, data, data.train.pixels.channels)
     size = image_side(asked, *loaded.members) or 224
     teaching = make_teaching(
-        teacher, options.probe, EngineOptions(), data, loaded, size=size, with_probes=True, device=device
+        teacher, options.probe, options.engine, data, loaded, size=size, with_probes=True, device=device
     )
     return teaching, view_family(options.views, data, options.seed, size), size
 
@@ -75,11 +75,14 @@ def answers_about(
     return answers
 
 
-def _surer(teacher: FrozenTeacher, answers: Answers, test: Samples, size: int, device: torch.device) -> float:
+def _surer(teacher: FrozenTeacher, whole: DataSet, size: int) -> float:
     """AUROC of max p for telling audited images from test images, whose labels are not looked at."""
-    step = max(1, len(test) // COMPARED)
-    some = test.take(np.arange(0, len(test), step))
-    logits, _ = ask(teacher, (images for images, _ in plain_batches(some, size=size)), device)
-    unseen = torch.softmax(logits, dim=1).amax(dim=1).numpy()
-    audited = answers.teacher.max(axis=1)
+
+    def confidence(samples: Samples) -> npt.NDArray[np.floating]:
+        some = samples.take(np.arange(0, len(samples), max(1, len(samples) // COMPARED)))
+        logits, _ = ask(teacher, (images for images, _ in plain_batches(some, size=size)), teacher.device)
+        found: npt.NDArray[np.floating] = torch.softmax(logits, dim=1).amax(dim=1).numpy()
+        return found
+
+    audited, unseen = confidence(whole.train), confidence(whole.test)
     return float(roc_auc_score(np.r_[np.ones(audited.size), np.zeros(unseen.size)], np.r_[audited, unseen]))

@@ -154,10 +154,10 @@ def features(options: AuditOptions, whole: DataSet) -> Features:
     module, _ = make_student(options.model, whole, channels, options.seed, "--model.")
     form = input_format_of(options.model, whole, channels)
     size = options.data.image_size or form.resolution or 224
-    network = without_head(module.eval(), options.model.name).to(device)
-    probes = {spec.name: spec.make(network) for spec in _specs(options.probe)}
     images = next(iter(shown(whole.train.take(np.arange(1)), view_family(options.views, whole, 0, size), 0, size)))
-    example = form(next(iter(images)).to(device))
+    example = form(next(iter(images)))
+    network, example = without_head(module.eval(), options.model.name, example).to(device), example.to(device)
+    probes = {spec.name: spec.make(network) for spec in _specs(options.probe)}
     for model in (network, *probes.values()):
         fold_batch_norms(model, example)
     last = options.engine.uses_channels_last(channels, device)
@@ -175,19 +175,35 @@ def _specs(probe: ProbeOptions) -> list[ProbeSpec]:
     return [ProbeSpec(float(s), probe.scope, probe.criterion, mask) for s in sparsities for mask in range(probe.masks)]
 
 
-def without_head(module: nn.Module, name: str) -> nn.Module:
-    """A copy of a classifier that gives what its last linear layer is shown.
+def without_head(module: nn.Module, name: str, example: Tensor) -> nn.Module:
+    """A copy of a classifier that gives what the linear layer at its end is shown.
+
+    Args:
+        module: in eval mode.
+        name: of it, for people.
+        example: images in its input format.
 
     Raises:
-        UserError: there is none.
+        UserError: no linear layer gives what it gives.
     """
     network = copy.deepcopy(module)
-    linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    if not linear:
+    linear = {path: layer for path, layer in network.named_modules() if isinstance(layer, nn.Linear)}
+    given: dict[str, Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _shown, gives, path=path: given.update({path: gives}))
+        for path, layer in linear.items()
+    ]
+    with torch.no_grad():
+        logits = network(example)
+    for hook in hooks:
+        hook.remove()
+    # The last to be called may be one in the middle, of a network whose classifier is a convolution.
+    last_called = next(reversed(given), None)
+    if last_called is None or not torch.equal(given[last_called], logits):
         raise UserError(
             f"expected a linear classifier at the end of --model.name {name} with --heads_only, but found none"
         )
-    parent, _, last = linear[-1].rpartition(".")
+    parent, _, last = last_called.rpartition(".")
     setattr(network.get_submodule(parent), last, nn.Identity().eval())
     return network
 

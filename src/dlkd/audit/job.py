@@ -22,7 +22,7 @@ from dlkd.audit.given import by_teacher
 from dlkd.audit.heads import by_heads
 from dlkd.audit.judged import SEEN, Judged
 from dlkd.audit.options import AuditOptions
-from dlkd.audit.scores import ACTIONS, RELABEL, label_score, margin, self_confidence, suggested_actions
+from dlkd.audit.scores import ACTIONS, RELABEL, label_posterior, margin, self_confidence, suggested_actions
 from dlkd.audit.sheet import Sheet
 from dlkd.data import FilePixels, Samples
 from dlkd.errors import UserError
@@ -120,7 +120,8 @@ def table_of(judged: Judged) -> dict[str, npt.NDArray[Any]]:
     samples, answers = judged.samples, judged.answers
     labels, names = samples.labels.numpy(), np.array(samples.class_names)
     teacher, probe = answers.teacher.argmax(axis=1), answers.probe.argmax(axis=1)
-    actions, suggested = suggested_actions(answers.teacher, answers.probe, labels)
+    posterior = label_posterior(answers.teacher, labels)
+    actions, suggested = suggested_actions(posterior, labels)
     columns: dict[str, npt.NDArray[Any]] = {"id": samples.ids}
     if isinstance(samples.pixels, FilePixels):
         columns["path"] = np.array([samples.pixels.name(k) for k in range(len(samples))])
@@ -132,7 +133,7 @@ def table_of(judged: Judged) -> dict[str, npt.NDArray[Any]]:
         "distance": answers.distance,
         "self_confidence": self_confidence(answers.teacher, labels),
         "margin": margin(answers.teacher, labels),
-        "score": label_score(answers.teacher, answers.probe, labels),
+        "score": self_confidence(posterior, labels),
         "action": np.array(ACTIONS)[actions],
         "suggested_label": names[suggested],
     }
@@ -174,11 +175,11 @@ def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray
         paths = [Path(os.path.relpath(path, out)).as_posix() for path in samples.pixels.paths]
     numbers = {name: columns[name] for name in ("score", "self_confidence", "margin", "distance")}
     worst = np.argsort(columns["score"], kind="stable")[: options.thumbnails]
-    actions, _ = suggested_actions(answers.teacher, answers.probe, samples.labels.numpy())
+    actions = np.array([ACTIONS.index(action) for action in columns["action"].tolist()], np.int64)
     sheet = Sheet(
         title="Audit",
-        lead=f"{found['images']} training images; {found['actions']['relabel']} labels that teacher and pruned copy "
-        f"would change, {found['actions']['look']} more to look at.",
+        lead=f"{found['images']} training images; {found['actions']['relabel']} labels for which one other "
+        f"class is likelier than all others, {found['actions']['look']} more that are likelier wrong than right.",
         warning=found["warning"],
         key=found["audit"],
         class_names=samples.class_names,
@@ -215,8 +216,8 @@ def _say(options: AuditOptions, found: dict[str, Any]) -> None:
         print(f"warning: {found['warning']}")
     counts = found["actions"]
     print(
-        f"{found['images']} labels: {counts['keep']} to keep, {counts['look']} to look at, {counts[ACTIONS[RELABEL]]} "
-        "that teacher and pruned copy would change"
+        f"{found['images']} labels: {counts['keep']} to keep, {counts['look']} likelier wrong than right, "
+        f"{counts[ACTIONS[RELABEL]]} for which one other class is likelier than all others"
     )
     print(f"Look at them: {options.out / SHEET}; the table: {options.out / f'audit.{options.table}'}")
     print(f"Then: dlkd clean {options.out} --out cleaned.csv, and dlkd distill --data.cleaned cleaned.csv")

@@ -312,7 +312,7 @@ class RunOptions:
             raise UserError(f"expected --seed to be in [0, 2⁶³), but got {self.seed}")
         if self.resume and self.overwrite:
             raise UserError("expected --resume or --overwrite, but got both")
-        if self.score_on == "held_out" and not self.data.held_out:
+        if self.score_on == "held_out" and not self.data.held_out and self.data.folds is None:
             raise UserError("expected --data.held_out above 0 with --score_on held_out: there are no held-out images")
         self.data.check()
         self.views.check()

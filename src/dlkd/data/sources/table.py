@@ -67,7 +67,7 @@ def read_table(path: Path, option: str = "--data.root") -> dict[str, Sequence[ob
 
             found = parquet.read_table(path)
             return {name: found.column(name).to_pylist() for name in found.column_names}
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
             header, *rows = [row for row in reader if row]
         if short := next((k for k, row in enumerate(rows, 1) if len(row) != len(header)), None):
