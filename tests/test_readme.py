@@ -48,12 +48,16 @@ def test_python_block(block, here):
 
 def test_shell_commands(here, good):
     commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("dlkd ")]
-    assert [c[0] for c in commands] == ["train", "distill", "evaluate", "audit", "clean", "compare"]
+    assert [c[0] for c in commands] == [
+        *("train", "distill", "evaluate", "export", "predict", "audit", "clean", "compare"),
+    ]
     for command in commands:
         good(*command)
     outs = {c[0]: Path(c[c.index("--out") + 1]) for c in commands if "--out" in c}
     assert all((outs[name] / "report.html").is_file() for name in ("train", "distill", "compare"))
     assert all((outs[name] / "student.safetensors").is_file() for name in ("train", "distill"))
+    assert (outs["export"] / "model.onnx").is_file()
+    assert len(outs["predict"].read_text().splitlines()) == 1 + 160
     assert (outs["audit"] / "audit.html").is_file() and outs["clean"].read_text().startswith(
         "id,path,given_label,label"
     )

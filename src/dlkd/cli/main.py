@@ -19,6 +19,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 
 import dlkd
 from dlkd.cli.named_code import check_named_code
+from dlkd.cli.words import many_words
 from dlkd.errors import UserError, printable
 from dlkd.pages.explain import explain
 from dlkd.pages.merge import merged, nested, taken_out
@@ -192,7 +193,7 @@ def _run(arguments: list[str]) -> None:
         to, last = (groups[first], second) if second else (subcommands, first)
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
     try:
-        rest, words = _many_words(_with_word(arguments, wanted), wanted)
+        rest, words = many_words(_with_word(arguments, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
         rest, given = taken_out(rest, _open_groups(wanted))
         files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
         with plain_values():
@@ -257,25 +258,6 @@ def _with_word(arguments: list[str], command: str) -> list[str]:
     if at < len(arguments) and not arguments[at].startswith("-") and COMMANDS[command].word:
         return [*arguments[:at], f"--{COMMANDS[command].word}={arguments[at]}", *arguments[at + 1 :]]
     return arguments
-
-
-def _many_words(arguments: list[str], command: str) -> tuple[list[str], dict[str, list[Path]]]:
-    """Take ``--images A B C`` out of ``arguments``: names of files are anything, and the parser would read YAML."""
-    option = COMMANDS[command].many if command in COMMANDS else ""
-    rest: list[str] = []
-    found: list[Path] = []
-    taking = False
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if option and name == f"--{option}":
-            taking = not equals
-            found += [Path(value)] if equals else []
-        elif taking and not argument.startswith("--"):
-            found.append(Path(argument))
-        else:
-            taking = False
-            rest.append(argument)
-    return rest, {option: found} if found else {}
 
 
 def _with_own_settings(arguments: list[str], command: str) -> list[str]:

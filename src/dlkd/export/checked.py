@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -33,15 +34,15 @@ class Images(NamedTuple):
     """Side of images that come from files."""
     data: DataSet
 
-    def batches(self, samples: Samples) -> list[tuple[Tensor, Tensor]]:
+    def batches(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
         """Images in [0, 1] with their labels."""
-        return list(plain_batches(samples, size=self.size, batch_size=AT_ONCE))
+        return plain_batches(samples, size=self.size, batch_size=AT_ONCE)
 
-    def place(self, position: int) -> str:
-        """What a message calls an image that is checked."""
+    def name(self, position: int) -> str:
+        """What an image that is checked is called, wherever its folder lies."""
         pixels = self.checked.pixels
         which = f"{self.split.replace('_', '-')} image {int(self.checked.ids[position])}"
-        return which if isinstance(pixels, ArrayPixels) else f"{pixels.place(position)} ({which})"
+        return which if isinstance(pixels, ArrayPixels) else f"{pixels.name(position)} ({which})"
 
 
 def run_images(
@@ -155,7 +156,7 @@ def agreement(mine: Tensor, theirs: Tensor, labels: Tensor, images: Images, tole
         top1_agreement=_percent(said == exported_said),
         student_accuracy=_percent(said == labels),
         exported_accuracy=_percent(exported_said == labels),
-        worst=images.place(worst),
+        worst=images.name(worst),
         agrees=bool((of_image <= allowed).all()),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def to_onnx(model: nn.Module, preprocessing: Preprocessing, file: Path) -> None:
         UserError: the model does what a graph cannot.
     """
     module, example = _traced(model, preprocessing)
-    with _quietly(), _explained(model):
+    with quietly(), _explained(model):
         program = torch.onnx.export(
             module,
             (example,),
@@ -97,7 +98,7 @@ def to_torch_export(model: nn.Module, preprocessing: Preprocessing, file: Path) 
         UserError: the model does what a graph cannot.
     """
     module, example = _traced(model, preprocessing)
-    with _quietly(), _explained(model), torch.no_grad():
+    with quietly(), _explained(model), torch.no_grad():
         program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         torch.export.save(program, file)
 
@@ -126,12 +127,16 @@ def _explained(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without what exporters say to programmers."""
-    before = logging.root.manager.disable
+def quietly() -> Iterator[None]:
+    """Without what exporters say to programmers, as whole graphs on standard error."""
+    before, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

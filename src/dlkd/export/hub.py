@@ -155,7 +155,11 @@ def _data(data: str, trained_on: dict[str, Any], results: dict[str, Any], card: 
         lines.append("Labels are as the data set has them; none was made wrong.")
     teacher = results.get("teacher")
     if teacher:
-        seen = {"train": "all training images", "kept": "the training images but for held-out ones", "none": "none of these images"}
+        seen = {
+            "train": "all training images",
+            "kept": "the training images but for held-out ones",
+            "none": "none of these images",
+        }
         labels = {"clean": "clean labels", "given": "the labels as given", "unknown": "nobody knows which labels"}
         lines.append(
             f"Its teacher had seen {seen.get(teacher.get('seen'), 'nobody knows which images')}, with "

@@ -166,7 +166,7 @@ def _check(work: _Export, record: dict[str, Any]) -> None:
 def _int8(work: _Export) -> dict[str, Any]:
     assert work.images is not None
     file = work.folder.staging / INT8
-    batches = [images for images, _ in work.images.batches(work.images.train)]
+    batches = (images for images, _ in work.images.batches(work.images.train))
     quantise(work.file, file, batches, work.preprocessing)
     found: dict[str, Any] = {
         "file": INT8,

@@ -90,6 +90,8 @@ def in_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Timed:
 
 def teacher_of_run(student: Student, images: Images) -> tuple[nn.Module, Preprocessing] | str:
     """The teacher of the student's run; in words why not, where there is none that can be loaded."""
+    if not (student.folder / CONFIG).is_file():
+        return "the weights lie without their run"
     try:
         config = read_plain(student.folder / CONFIG)
         if "teacher" not in config:

@@ -17,6 +17,7 @@ from dlkd.export.preprocessing import PREPROCESSING, Preprocessing, read_preproc
 from dlkd.export.runners import Runner, onnx_runner, torch_runner
 from dlkd.export.student import read_student
 from dlkd.models import load_model
+from dlkd.models.registry import resolve_name
 from dlkd.models.trained import DESCRIPTION_BYTES, STUDENT_FILE
 from dlkd.regular import read_regular
 
@@ -108,14 +109,13 @@ def open_predictor(
 def _of_hub_folder(folder: Path, name: str | None, device: torch.device | None) -> Predictor:
     preprocessing = read_preprocessing(folder)
     stated = _architecture(folder / "config.json")
-    before, colon, _ = stated.partition(":")
-    if name is None and colon and before not in ("cifar", "timm", "torchvision"):
-        # To build from a factory is to run code, and what a file says must never do that.
-        raise UserError(
-            f"{folder} was made with the factory {stated!r:.80}, which would be imported and run; if you trust it, "
-            "give it as --name"
-        )
     try:
+        if name is None and resolve_name(stated).source == "factory":
+            # To build from a factory is to run code, and what a file says must never do that.
+            raise UserError(
+                f"{folder} was made with the factory {stated!r:.80}, which would be imported and run; if you trust "
+                "it, give it as --name"
+            )
         loaded = load_model(
             name or stated,
             folder / "model.safetensors",

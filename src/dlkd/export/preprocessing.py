@@ -77,7 +77,7 @@ class Preprocessing:
         if self.channels == 1:
             picture = picture.convert("L")
         found: Tensor = self._steps(picture)
-        return found
+        return found.as_subclass(Tensor)
 
     @property
     def _steps(self) -> v2.Compose:

@@ -57,7 +57,7 @@ def _checked(check: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _latency(found: Mapping[str, Any]) -> Table:
     """By the number of images at once."""
-    table = Table("model", "in", title=f"Time in ms on the CPU, threads: {found['threads']}")
+    table = Table("model", "runs in", title=f"Time in ms on the CPU, threads: {found['threads']}")
     table.add_column("MB", justify="right")
     for size in found["batches"]:
         table.add_column(f"median, {size}", justify="right")
