@@ -211,11 +211,15 @@ def actions_of(said: Said, true: npt.NDArray[np.int64]) -> dict[str, Any]:
         }
         return found if label is None else {**found, "right": float((label == true)[chosen].mean())}
 
+    agreed = (actions == RELABEL) & (of_probe == better)
+    surest = np.zeros_like(agreed)  # as many as those, by the posterior alone
+    surest[np.argsort(-np.where(actions == RELABEL, posterior.max(axis=1), -1), kind="stable")[: agreed.sum()]] = True
     relabelled, off = actions == RELABEL, (classic >= 0) & (classic != y)
     return {
         "look or relabel": share(actions != KEEP),
         "relabel": share(relabelled, better),
-        "relabel, the probe agrees": share(relabelled & (of_probe == better), better),
+        "relabel, the probe agrees": share(agreed, better),
+        "relabel, as many, the surest": share(surest, better),
         "cleanlab find_label_issues": share(theirs),
         "confident joint": share(off, classic),
         "confident joint, the probe agrees": share(off & (also == classic), classic),

@@ -6,7 +6,7 @@ A table stands between `<!-- KIND FILE ... -->` and `<!-- end -->`:
     <!-- means weights.json held_out -->  the same of another figure
     <!-- part mapping.json sym40 -->      everything about one condition
     <!-- quickstart quickstart.json -->   the rows of `make quickstart`
-    <!-- audit audit.json auroc -->       how well each score finds wrong labels
+    <!-- audit audit.json auroc -->       how well each score finds wrong labels; "short" leaves some out
     <!-- actions audit.json -->           what the suggestions of an audit are worth
 """
 
@@ -63,13 +63,16 @@ def quickstart(found: Found) -> str:
     return markdown(["teacher trained on", "method", "test accuracy %"], rows, "llr")
 
 
-def audit(found: Found, figure: str) -> str:
-    """Scores by kinds of noise: mean ± sd over seeds, in hundredths."""
+SHORT = ("self-confidence", "margin", "distance, τ = ¼", "teacher + probe 0.3", "two views", "posterior")
+
+
+def audit(found: Found, figure: str, short: str = "") -> str:
+    """Scores by kinds of noise: mean ± sd over seeds, in hundredths; in ``short`` the most telling ones alone."""
     noises = list(dict.fromkeys(row["noise"] for row in found["summary"]))
     of = {(row["score"], row["noise"]): row[figure] for row in found["summary"]}
-    rows = [
-        [score, *(_hundredths(of[score, noise]) for noise in noises)] for score, _ in list(of)[: len(of) // len(noises)]
-    ]
+    scores = [row["score"] for row in found["summary"] if row["noise"] == noises[0]]
+    shown = [score for score in scores if not short or score in SHORT or score.startswith("cleanlab")]
+    rows = [[score, *(_hundredths(of[score, noise]) for noise in noises)] for score in shown]
     return markdown(["score", *noises], rows)
 
 

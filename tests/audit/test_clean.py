@@ -97,6 +97,23 @@ def test_policies(clean, numbers, policy):
     assert "Next: dlkd distill --data.cleaned " in done.out
 
 
+@pytest.mark.parametrize("most", [0.0, 0.1, 0.25])
+def test_of_each_class_at_most_a_share_goes_the_most_suspicious_first(clean, numbers, most):
+    table, _ = clean("--policy", "remove", "--most", most)
+    gone, y, weights = weights_of(table) == 0, numbers["labels"], numbers["weights"]
+    limited = False
+    for c in range(10):
+        of_class = np.flatnonzero(y == c)
+        suspicious = of_class[numbers["actions"][of_class] != KEEP]
+        count = min(suspicious.size, int(most * of_class.size))
+        limited |= count < suspicious.size
+        assert gone[of_class].sum() == count
+        if count:
+            left = np.setdiff1d(suspicious, np.flatnonzero(gone))
+            assert weights[of_class][gone[of_class]].max() <= weights[left].min(initial=1)
+    assert limited
+
+
 def test_relabelled_ones_are_nearer_to_the_truth(clean):
     true = load_data(DataOptions(per_class=30, held_out=0.0)).train.labels.numpy()
     table, _ = clean()

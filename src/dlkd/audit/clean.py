@@ -38,6 +38,8 @@ class CleanOptions:
         policy: what becomes of suspicious labels that nobody looked at: relabel (those for which one other class
             is likelier than all others get that), unlabel (taken away: the teacher alone teaches them), remove (the
             images are left out), weights (all labels stay, and count as they are probably right), or none.
+        most: at most this share of the labels of each class is changed, taken away or left out, the most suspicious
+            first: of a class that the teacher does not know, it would not believe a single label.
         decisions: file that the contact sheet exports. Labels marked right are kept, wrong ones replaced by the class
             that was chosen, or taken away where none was; unsure ones are taken away. They win over the policy.
         issues: the label issues of cleanlab instead of the audit's own (get_issues("label") of a Datalab as .csv).
@@ -47,6 +49,7 @@ class CleanOptions:
     audit: Path
     out: Path = Path("cleaned.csv")
     policy: Policy = "relabel"
+    most: float = 0.5
     decisions: Path | None = None
     issues: Path | None = None
     overwrite: bool = False
@@ -55,6 +58,8 @@ class CleanOptions:
         """Raise UserError where a value makes no sense."""
         if self.policy not in get_args(Policy):
             raise UserError(f"expected --policy out of {', '.join(get_args(Policy))}, but got {self.policy}")
+        if not 0 <= self.most <= 1:
+            raise UserError(f"expected --most to be in [0, 1], but got {self.most}")
         if self.out.suffix not in (".csv", ".parquet"):
             raise UserError(f"expected --out to end with .csv or .parquet, but got {self.out}")
         check_new_file(self.out, overwrite=self.overwrite)
@@ -92,14 +97,15 @@ def clean(options: CleanOptions) -> dict[str, npt.NDArray[Any]]:
     options.check()
     audited = read_audit(options.audit)
     verdicts = _of_audit(audited) if options.issues is None else _of_cleanlab(options.issues, audited)
+    suspicious = _worst(verdicts, audited.labels, options.most)
     labels = audited.labels.copy()
     weights: npt.NDArray[np.floating] = np.ones(labels.size)
     if options.policy == "relabel":
-        labels = np.where(verdicts.sure, verdicts.better, labels)
+        labels = np.where(suspicious & verdicts.sure, verdicts.better, labels)
     elif options.policy == "unlabel":
-        labels = np.where(verdicts.suspicious, -1, labels)
+        labels = np.where(suspicious, -1, labels)
     elif options.policy == "remove":
-        weights = np.where(verdicts.suspicious, 0.0, 1.0)
+        weights = np.where(suspicious, 0.0, 1.0)
     elif options.policy == "weights":
         weights = verdicts.weights
     if options.decisions is not None:
@@ -122,6 +128,17 @@ def clean(options: CleanOptions) -> dict[str, npt.NDArray[Any]]:
     )
     print(f"Next: dlkd distill --data.cleaned {options.out}, with the --data options of the audit")
     return columns
+
+
+def _worst(verdicts: _Verdicts, labels: npt.NDArray[np.int64], most: float) -> npt.NDArray[np.bool_]:
+    """The suspicious labels, of each class no more than a share of all that it has, those that count least first."""
+    chosen = np.zeros(labels.size, bool)
+    order = np.argsort(verdicts.weights, kind="stable")
+    for c in np.unique(labels):
+        members = order[labels[order] == c]
+        suspicious = members[verdicts.suspicious[members]]
+        chosen[suspicious[: int(most * members.size)]] = True
+    return chosen
 
 
 def read_audit(folder: Path) -> Audited:
