@@ -43,3 +43,22 @@ def test_a_comparison_is_whole(file):
             values = [figures[name] for figures in row["seeds"].values() if name in figures]
             assert of["n"] == len(values) and of["mean"] == pytest.approx(sum(values) / len(values))
             assert "test" not in row["figures"] or (ROOT / "results" / "ledger.jsonl").is_file()
+
+
+def test_the_audit_is_whole():
+    found = json.loads((ROOT / "results" / "audit.json").read_text())
+    seeds, rows = found["settings"]["seeds"], found["rows"]
+    noises = list(dict.fromkeys(row["noise"] for row in rows))
+    assert len(noises) == 4 and sorted((r["noise"], r["seed"]) for r in rows) == sorted(
+        (noise, seed) for noise in noises for seed in seeds
+    )
+    assert {"versions", "machine", "threads"} <= found.keys() and "/" not in json.dumps(found["settings"])
+    for entry in found["summary"]:
+        for figure in ("auroc", "average_precision", "precision_at_k"):
+            values = [r["scores"][entry["score"]][figure] for r in rows if r["noise"] == entry["noise"]]
+            assert len(values) == len(seeds) and all(0 <= value <= 1 for value in values)
+            assert entry[figure]["mean"] == pytest.approx(sum(values) / len(values))
+    # Both are of the same probabilities, ours and cleanlab's.
+    for row in rows:
+        ours, theirs = (row["scores"][name] for name in ("self-confidence", "cleanlab self_confidence"))
+        assert ours["auroc"] == pytest.approx(theirs["auroc"], abs=1e-6)
