@@ -75,7 +75,7 @@ def refused(done, *parts):
 
 @pytest.mark.parametrize("policy", ["relabel", "unlabel", "remove", "weights", "none"])
 def test_policies(clean, numbers, policy):
-    table, done = clean(*(() if policy == "relabel" else ("--policy", policy)))
+    table, done = clean(*(() if policy == "weights" else ("--policy", policy)))
     assert list(table) == ["id", "given_label", "label", "weight"]
     assert list(map(int, table["id"])) == numbers["ids"].tolist()
     y, actions = numbers["labels"], numbers["actions"]
@@ -116,7 +116,7 @@ def test_of_each_class_at_most_a_share_goes_the_most_suspicious_first(clean, num
 
 def test_relabelled_ones_are_nearer_to_the_truth(clean):
     true = load_data(DataOptions(per_class=30, held_out=0.0)).train.labels.numpy()
-    table, _ = clean()
+    table, _ = clean("--policy", "relabel")
     given = np.array(list(map(int, table["given_label"])))
     assert (labels_of(table) == true).mean() > (given == true).mean() + 0.05
 
@@ -242,14 +242,14 @@ def test_issues_of_cleanlab(lab, clean, numbers, tmp_path):
         assert np.array_equal(labels_of(table), labels), policy
         np.testing.assert_allclose(weights_of(table), weights, rtol=1e-5, err_msg=policy)
     found.to_parquet(tmp_path / "issues.parquet")
-    table, _ = clean("--issues", tmp_path / "issues.parquet", name="parquet.csv")
+    table, _ = clean("--issues", tmp_path / "issues.parquet", "--policy", "relabel", name="parquet.csv")
     assert np.array_equal(labels_of(table), expected["relabel"][0])
 
 
 def test_issues_without_a_better_label(lab, clean, numbers, tmp_path):
     few = lab.get_issues("label")[["is_label_issue", "label_score"]]
     few.to_csv(tmp_path / "issues.csv")
-    table, _ = clean("--issues", tmp_path / "issues.csv")
+    table, _ = clean("--issues", tmp_path / "issues.csv", "--policy", "relabel")
     assert np.array_equal(labels_of(table), numbers["labels"])  # nothing to change a label to
     table, _ = clean("--issues", tmp_path / "issues.csv", "--policy", "unlabel", "--overwrite")
     assert np.array_equal(labels_of(table) < 0, few["is_label_issue"].to_numpy())
@@ -269,7 +269,7 @@ def test_names_that_are_other_numbers(audit, good, lab, numbers, tmp_path, by):
         for column in ("given_label", "predicted_label"):
             found[column] = names[found[column]]
     found.to_csv(tmp_path / "issues.csv")
-    good("clean", copy, "--out", tmp_path / "out.csv", "--issues", tmp_path / "issues.csv")
+    good("clean", copy, "--out", tmp_path / "out.csv", "--issues", tmp_path / "issues.csv", "--policy", "relabel")
     expected = np.where(lab.get_issues("label")["is_label_issue"], lab.get_issues("label")["predicted_label"], -1)
     expected = np.where(expected < 0, numbers["labels"], expected)
     assert columns_of(tmp_path / "out.csv")["label"] == names[expected].tolist()

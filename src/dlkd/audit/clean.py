@@ -20,7 +20,7 @@ from dlkd.jobs.evaluate import check_new_file
 from dlkd.regular import check_fits_in_memory, read_regular
 from dlkd.report.table import table_bytes
 
-Policy = Literal["relabel", "unlabel", "remove", "weights", "none"]
+Policy = Literal["weights", "relabel", "unlabel", "remove", "none"]
 MARKS = ("right", "wrong", "unsure")
 LEAST_WEIGHT = 1e-3
 """Of a label: with less, an image counts for nothing and may as well be left out."""
@@ -35,9 +35,9 @@ class CleanOptions:
     Attributes:
         audit: folder of an audit.
         out: table to write, .csv or .parquet.
-        policy: what becomes of suspicious labels that nobody looked at: relabel (those for which one other class
-            is likelier than all others get that), unlabel (taken away: the teacher alone teaches them), remove (the
-            images are left out), weights (all labels stay, and count as they are probably right), or none.
+        policy: what becomes of labels that nobody looked at: weights (all stay, and count as they are probably right);
+            or of suspicious ones: relabel (those for which one other class is likelier than all others get that),
+            unlabel (taken away: the teacher alone teaches them), remove (the images are left out); or none.
         most: at most this share of the labels of each class is changed, taken away or left out, the most suspicious
             first: of a class that the teacher does not know, it would not believe a single label.
         decisions: file that the contact sheet exports. Labels marked right are kept, wrong ones replaced by the class
@@ -48,7 +48,7 @@ class CleanOptions:
 
     audit: Path
     out: Path = Path("cleaned.csv")
-    policy: Policy = "relabel"
+    policy: Policy = "weights"
     most: float = 0.5
     decisions: Path | None = None
     issues: Path | None = None
