@@ -1,12 +1,25 @@
-"""The one exception that means "the user can mend this": shown as one line, exit code 2."""
+"""The exception that means "the user can mend this": shown as one line, exit code 2; and how a command says no."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class UserError(Exception):
     """Bad input. The message says what was expected, what was found and what to do."""
+
+
+class Verdict(SystemExit):
+    """The work is done, and its answer is no: exit code 1.
+
+    Args:
+        result: what was found.
+    """
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        super().__init__(1)
+        self.result = result
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dlkd.errors import UserError
+from dlkd.regular import read_regular
 
 MARKER, LOCK = "run.json", ".lock"
 """The files by which a folder is known to be a run of ours, and by which one process works in it."""
+
+CARD_BYTES = 1 << 26
+"""A run card is smaller; a larger file is none of ours."""
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """Names of the files that :func:`write_atomic` renames once they are whole; a killed writer leaves one."""
@@ -198,6 +203,17 @@ def new_run_folder(
             raise
         finally:
             forget_replaced(path)
+
+
+def unfinished(path: Path) -> str | None:
+    """What to do about a folder of ``dlkd train`` or ``dlkd distill`` that has no student yet; None for others."""
+    try:
+        command = json.loads(read_regular(path / MARKER, CARD_BYTES))["command"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if command not in ("train", "distill"):
+        return None
+    return f"the run in {path} is not finished; go on with it: dlkd {command} --resume --out {shlex.quote(str(path))}"
 
 
 def forget_replaced(path: Path) -> None:

@@ -97,9 +97,8 @@ def test_no_cuda(tmp_path, dlkd, train):
 
 
 def test_commands_and_help(dlkd):
-    refused(dlkd(), "quickstart", "distill")
-    refused(dlkd("trian"), "did you mean train?")
-    refused(dlkd("evaluate"), "--weights", "missing")
+    refused(dlkd("trian"), "did you mean train?", "quickstart", "distill", "dlkd --help")
+    refused(dlkd("evaluate"), "--weights", "missing", "as in: dlkd evaluate --weights")
     refused(dlkd("evaluate", "--data.root"), "--data.root")
     refused(dlkd("--foo", "train"), "--foo")
     refused(dlkd("evaluate", "--weights", "x", "--resume"), "there is no option --resume")

@@ -154,8 +154,10 @@ def test_state_hash_sees_everything_but_the_order():
 
 def test_no_weights_and_both():
     assert "expected trained weights for resnet20" in refusal("resnet20", None, 10)
-    assert "give weights or pretrained" in refusal(None, None, 10)
-    assert "give --teacher.weights or --teacher.pretrained" in refusal(None, None, 10, prefix="--teacher.")
+    assert "give weights RUN_OR_FILE or pretrained true" in refusal(None, None, 10)
+    assert "give --teacher.weights RUN_OR_FILE or --teacher.pretrained true" in refusal(
+        None, None, 10, prefix="--teacher."
+    )
     assert "but got both" in refusal("test_resnet", Path("w.pth"), 10, pretrained=True)
     assert "there is none" in refusal("resnet20", Path("no.pth"), 10)
 

@@ -17,7 +17,7 @@ from together import CASES, run
 from dlkd.errors import UserError
 from dlkd.train.checkpoint import load_checkpoint
 from dlkd.train.fit import AGREE_EVERY
-from dlkd.train.group import Launch
+from dlkd.train.launch import Launch
 
 HERE = Path(__file__).parent
 RUN = (sys.executable, "-m", "torch.distributed.run")

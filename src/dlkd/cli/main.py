@@ -7,10 +7,10 @@ import dataclasses
 import difflib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
@@ -18,113 +18,27 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 
 import dlkd
+from dlkd.cli.commands import COMMANDS, GROUPS, Command
+from dlkd.cli.help import overview, usage
 from dlkd.cli.named_code import check_named_code
+from dlkd.cli.output import run_and_say
 from dlkd.cli.words import many_words
 from dlkd.errors import UserError, printable
 from dlkd.pages.explain import explain
-from dlkd.pages.merge import merged, nested, taken_out
+from dlkd.pages.merge import Page, merged, nested, taken_out
 from dlkd.pages.plain_yaml import plain_values
 from dlkd.pages.recipes import with_config_files
 from dlkd.pages.typed import instantiate
 
 
-class Command(NamedTuple):
-    """A sub-command: its options and what is done with them, named so that only what is used is imported."""
+class _OfTheScreen(argparse.Action):
+    """Is in the help alone: a page of options says nothing of the screen."""
 
-    help: str
-    options: str
-    """``module:Dataclass``."""
-    run: str
-    """``module:function`` of the options."""
-    flags: dict[str, str]
-    word: str = ""
-    """The option that a word after the command stands for."""
-    many: str = ""
-    """The option that takes every word after it: paths, which are not read as YAML."""
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
 
-
-RUN_FLAGS = {
-    "resume": "go on with the run in --out, with its own settings",
-    "overwrite": "replace the run in --out",
-    "force": "go on although the preflight says stop",
-}
-
-
-COLLECT = {"collect": "run nothing, but write the tables of what is there"}
-TEST = {"final": "read the test images for every finished cell, and note it in the ledger", **COLLECT}
-REPLACE = {"overwrite": "replace what is there"}
-AUDIT_FLAGS = {
-    "heads_only": "train the classifiers of the folds alone, on a pretrained network (--model)",
-    **REPLACE,
-}
-EXPORT_FLAGS = {
-    "int8": "write model.int8.onnx as well, calibrated on training images",
-    "benchmark": "measure latency and size of student and teacher",
-    **REPLACE,
-}
-TRAIN, DISTILL = "dlkd.train.options:TrainOptions", "dlkd.train.options:DistillOptions"
-EVALUATE, DIFFICULTY = "dlkd.jobs.evaluate:EvaluateOptions", "dlkd.jobs.difficulty:DifficultyOptions"
-STORE = "dlkd.jobs.store:StoreFolder"
-GROUPS = {"store": "keep what the teacher says: build, verify, repair, info"}
-"""First words of commands of two."""
-COMMANDS = {
-    "quickstart": Command(
-        "see DLKD work on digits with wrong labels", "dlkd.quickstart:Quickstart", "dlkd.quickstart:run", REPLACE
-    ),
-    "train": Command("train a classifier: a teacher, or a baseline", TRAIN, "dlkd.jobs.run:run", RUN_FLAGS),
-    "distill": Command("distil a student from a teacher", DISTILL, "dlkd.jobs.run:run", RUN_FLAGS),
-    "evaluate": Command("score a trained model", EVALUATE, "dlkd.jobs.evaluate:evaluate", REPLACE),
-    "difficulty": Command("score the images of a data set", DIFFICULTY, "dlkd.jobs.difficulty:difficulty", REPLACE),
-    "store build": Command("make the lessons of a run beforehand", DISTILL, "dlkd.jobs.store:build_store", {}),
-    "store verify": Command("look at every byte of a store", STORE, "dlkd.jobs.store:verify_store", {}),
-    "store repair": Command("make again what is damaged", DISTILL, "dlkd.jobs.store:repair_store", {}),
-    "store info": Command("say what a store holds", STORE, "dlkd.jobs.store:store_info", {}),
-    "compare": Command(
-        "compare methods over seeds and conditions",
-        "dlkd.compare.study:CompareOptions",
-        "dlkd.compare.job:compare",
-        TEST,
-    ),
-    "tune": Command(
-        "find settings for methods with one small budget",
-        "dlkd.compare.tune:TuneOptions",
-        "dlkd.compare.tune:tune",
-        COLLECT,
-    ),
-    "reproduce": Command(
-        "run a published row again",
-        "dlkd.compare.reproduce:ReproduceOptions",
-        "dlkd.compare.reproduce:reproduce",
-        {},
-        "row",
-    ),
-    "audit": Command(
-        "find wrong labels and hard images", "dlkd.audit.options:AuditOptions", "dlkd.audit.job:audit", AUDIT_FLAGS
-    ),
-    "clean": Command(
-        "make labels and weights out of an audit",
-        "dlkd.audit.clean:CleanOptions",
-        "dlkd.audit.clean:clean",
-        REPLACE,
-        "audit",
-    ),
-    "export": Command(
-        "write the student alone: ONNX, safetensors, torch.export, a folder for the Hub",
-        "dlkd.export.options:ExportOptions",
-        "dlkd.export.job:export",
-        EXPORT_FLAGS,
-        "run",
-    ),
-    "predict": Command(
-        "ask a model about pictures",
-        "dlkd.export.predict:PredictOptions",
-        "dlkd.export.predict:predict",
-        REPLACE,
-        "model",
-        "images",
-    ),
-    "methods": Command("list the methods", "dlkd.jobs.methods:MethodsOptions", "dlkd.jobs.methods:methods", {}),
-}
+    def __call__(self, *_: object) -> None:
+        """Taken out of the arguments before they are parsed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -152,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    from dlkd.train.group import Launch
+    from dlkd.train.launch import Launch
 
     try:
         launch = Launch.found()
@@ -167,6 +81,43 @@ def _fail(message: str, status: int) -> None:
 
 
 def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return
+    wanted = _wanted(arguments)
+    if wanted not in COMMANDS and not {"-h", "--help", "--version"} & {*arguments}:
+        raise UserError(_no_command(wanted))
+    try:
+        rest = [a for a in arguments if wanted not in COMMANDS or a.removeprefix("--") not in COMMANDS[wanted].screen]
+        rest, words = many_words(_with_word(rest, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
+        rest, given = taken_out(rest, _open_groups(wanted))
+        files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
+        with plain_values():
+            parsed = _whole_parser(wanted).parse_args(files_read)
+    except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(_explained(str(error), wanted)) from error
+    command = COMMANDS[wanted]
+    said = parsed[wanted.replace(" ", ".")]
+    options = instantiate(resolve_name(command.options), said)
+    options = dataclasses.replace(options, **words)
+    options = _with_pages(options, given)
+    check_named_code(options, arguments)
+    _check_root(options, arguments)
+    run_and_say(command, options, {flag for flag in command.screen if f"--{flag}" in arguments})
+
+
+def _check_root(options: Any, arguments: list[str]) -> None:
+    """Who names a folder wants the images in it, not the digits that every command takes by default. An old run, or a
+    recipe, may well have one."""
+    root = _value_of(arguments, "--data.root")
+    if root is not None and options.data.name == "digits":
+        raise UserError(
+            f"expected --data.name with --data.root {root}, but got the bundled digits; for images in folders, one a "
+            f"class, give --data.name folder --data.root {root}"
+        )
+
+
+def _whole_parser(wanted: str) -> ArgumentParser:
     parser = ArgumentParser(
         prog="dlkd",
         version=dlkd.__version__,
@@ -174,13 +125,6 @@ def _run(arguments: list[str]) -> None:
         exit_on_error=False,
         description="Difficulty level-based knowledge distillation.",
     )
-    wanted = _wanted(arguments)
-    if wanted not in COMMANDS and not {"-h", "--help", "--version"} & {*arguments}:
-        near = difflib.get_close_matches(wanted, COMMANDS, n=1)
-        raise UserError(
-            f"expected a command out of {', '.join(COMMANDS)}, but got {wanted or 'none'}"
-            + (f"; did you mean {near[0]}?" if near else "")
-        )
     subcommands = parser.add_subcommands(required=True)
     groups = {}
     for name, text in GROUPS.items():
@@ -192,19 +136,11 @@ def _run(arguments: list[str]) -> None:
         first, _, second = name.partition(" ")
         to, last = (groups[first], second) if second else (subcommands, first)
         to.add_subcommand(last, _parser(name, command, filled=name == wanted), help=command.help)
-    try:
-        rest, words = many_words(_with_word(arguments, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
-        rest, given = taken_out(rest, _open_groups(wanted))
-        files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
-        with plain_values():
-            parsed = parser.parse_args(files_read)
-    except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(
-            explain(str(error), resolve_name(COMMANDS[wanted].options) if wanted in COMMANDS else None)
-        ) from error
-    command = COMMANDS[wanted]
-    options = instantiate(resolve_name(command.options), parsed[wanted.replace(" ", ".")])
-    options = dataclasses.replace(options, **words)
+    return parser
+
+
+def _with_pages(options: Any, given: Mapping[str, Page]) -> Any:
+    """With the values that the command line gives for pages of options, by the name of the page."""
     for name, values in given.items():
         page = getattr(options, name)
         # Methods may be listed by name; a value of one of them then makes a page of the list.
@@ -216,8 +152,27 @@ def _run(arguments: list[str]) -> None:
             else {key: nested(of) if isinstance(of, dict) else of for key, of in page.items()}
         )
         options = dataclasses.replace(options, **{name: merged(page, values)})
-    check_named_code(options, arguments)
-    resolve_name(command.run)(options)
+    return options
+
+
+def _no_command(wanted: str) -> str:
+    if wanted in GROUPS or wanted.split(" ")[0] in GROUPS:
+        known = [name for name in COMMANDS if name.split(" ")[0] == wanted.split(" ")[0]]
+    else:
+        known = list(COMMANDS)
+    near = difflib.get_close_matches(wanted, known, n=1)
+    return (
+        f"expected a command out of {', '.join(known)}, but got {wanted or 'none'}; "
+        + (f"did you mean {near[0]}? " if near else "")
+        + "dlkd --help says what each does"
+    )
+
+
+def _explained(message: str, wanted: str) -> str:
+    if wanted not in COMMANDS:
+        return explain(message, None)
+    text = explain(message, resolve_name(COMMANDS[wanted].options))
+    return f"{text}; as in: dlkd {COMMANDS[wanted].example}" if text.endswith("but it is missing") else text
 
 
 def _groups(wanted: str) -> set[str]:
@@ -237,12 +192,16 @@ def _open_groups(wanted: str) -> set[str]:
 
 
 def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:
-    parser = ArgumentParser(prog=f"dlkd {name}", allow_abbrev=False, exit_on_error=False, description=command.help)
+    parser = ArgumentParser(
+        prog=f"dlkd {name}", usage=usage(name), allow_abbrev=False, exit_on_error=False, description=command.help
+    )
     if filled:
         parser.add_argument("--config", action=ActionConfigFile, help="a YAML file, or the name of a shipped recipe")
         parser.add_class_arguments(resolve_name(command.options), skip=set(command.flags))
         for flag, text in command.flags.items():
             parser.add_argument(f"--{flag}", action="store_true", help=text)
+        for flag, text in command.screen.items():
+            parser.add_argument(f"--{flag}", action=_OfTheScreen, help=text)
     return parser
 
 

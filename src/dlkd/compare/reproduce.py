@@ -14,7 +14,7 @@ from dlkd.compare.collect import COMPARED, read_cell, reason_of
 from dlkd.compare.statistics import band
 from dlkd.compare.study import Cell, cell, check_name, checked, row_name
 from dlkd.compare.work import failure, run_all
-from dlkd.errors import UserError
+from dlkd.errors import UserError, Verdict
 from dlkd.files import write_json
 from dlkd.pages.merge import Page, merged, nested
 from dlkd.pages.typed import TypedOptions
@@ -23,7 +23,6 @@ from dlkd.train.options import DistillOptions
 READ_BY_RUNS = tuple(figure for figure in COMPARED if figure != "test")
 """Accuracies of held-out images: a comparison reads the test images apart from its runs."""
 NAMES = ("pair", "condition", "method")
-OUTSIDE = 1
 """Exit status where the row does not come out."""
 
 
@@ -59,7 +58,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
 
     Raises:
         UserError: no such row, options that no run would take, or a run that failed.
-        SystemExit: with status 1, the mean of the new seeds, or a published one, lies outside the published band.
+        Verdict: the mean of the new seeds, or a published one, lies outside the published band.
     """
     published = find_row(options.results, options.row)
     out = options.out / options.row
@@ -74,7 +73,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
     for name, judged in figures.items():
         print(_sentence(options.row, name, judged))
     if any(judged["inside"] is False for judged in figures.values()):
-        raise SystemExit(OUTSIDE)
+        raise Verdict(content)
     return content
 
 

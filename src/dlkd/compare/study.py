@@ -61,7 +61,7 @@ class StudyOptions:
         if not self.seed_list or len(set(self.seed_list)) < len(self.seed_list) or min(self.seed_list) < 0:
             raise UserError(f"expected --seeds to be a number of at least 1 or different seeds, but got {self.seeds}")
         if not self.methods:
-            raise UserError("expected at least one of --methods, but got none")
+            raise UserError("expected at least one of --methods, but got none; give --methods '[kd, dlkd]'")
         if isinstance(self.methods, list) and len(set(self.methods)) < len(self.methods):
             raise UserError(f"expected each of --methods once, but got {self.methods}")
         for option in ("methods", "conditions", "pairs"):

@@ -19,6 +19,7 @@ from dlkd.errors import UserError
 from dlkd.files import MARKER, held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG
 from dlkd.jobs.run import RESULTS, config_text, run
+from dlkd.quiet import is_quiet, quietly
 from dlkd.train.interrupt import RESUMABLE, Interrupted
 from dlkd.train.options import DistillOptions
 
@@ -52,7 +53,7 @@ def run_cells(cells: Sequence[Cell], workers: int = 1) -> None:
         _work(cells, 0, 1)
         return
     context = multiprocessing.get_context("spawn")
-    team = [context.Process(target=_begin, args=(cells, k, workers)) for k in range(workers)]
+    team = [context.Process(target=_begin, args=(cells, k, workers, is_quiet())) for k in range(workers)]
     try:
         for process in team:
             process.start()
@@ -82,10 +83,10 @@ def run_all(cells: Sequence[Cell], workers: int = 1) -> None:
         run_cells(cells, workers)
 
 
-def _begin(cells: Sequence[Cell], number: int, workers: int) -> None:
+def _begin(cells: Sequence[Cell], number: int, workers: int, quiet: bool) -> None:
     """A process of several, with its share of the cores."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), quietly() if quiet else contextlib.nullcontext():
         try:
             _work(cells, number, workers)
         except Interrupted:

@@ -47,7 +47,7 @@ class PredictOptions:
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
         if not self.images:
-            raise UserError("expected --images with pictures or folders of pictures, but got none")
+            raise UserError("expected --images with pictures or folders of them, but got none; as in --images photos")
         for path in self.images:
             if not path.exists():
                 raise UserError(f"expected a picture or a folder of pictures at {path}, but there is nothing")

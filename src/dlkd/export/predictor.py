@@ -82,7 +82,7 @@ def open_predictor(
         UserError: none of these, or damaged.
     """
     if not model.exists():
-        raise UserError(f"expected a run or an exported model at {model}, but there is nothing")
+        raise UserError(f"expected a run or an exported model at {model}, but there is nothing; see dlkd export")
     if model.is_dir() and (model / PREPROCESSING).is_file() and not (model / STUDENT_FILE).is_file():
         if (model / "model.safetensors").is_file():
             return _of_hub_folder(model, name, device)

@@ -66,7 +66,7 @@ def student_file(path: Path) -> Path:
         UserError: see :func:`read_student`.
     """
     if not path.exists():
-        raise UserError(f"expected a run at {path}, but there is nothing")
+        raise UserError(f"expected a run at {path}, but there is nothing; give the --out of dlkd distill")
     if not path.is_dir():
         return path
     file = path / STUDENT_FILE

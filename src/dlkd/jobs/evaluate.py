@@ -70,7 +70,7 @@ class EvaluateOptions:
         if self.out is not None:
             check_new_file(self.out, overwrite=self.overwrite)
         if not self.weights.exists():
-            raise UserError(f"expected weights at {self.weights}, but there is nothing")
+            raise UserError(f"expected weights at {self.weights}, but there is nothing; give the folder of a run")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"expected --seed to be in [0, 2⁶³), but got {self.seed}")
         self.probe.check()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -55,24 +55,29 @@ class MethodsOptions:
     format: Literal["table", "markdown"] = "table"
 
 
-def methods(options: MethodsOptions) -> None:
-    """Print them.
+def methods(options: MethodsOptions) -> dict[str, Any]:
+    """Print them, and return them by name; for a composition, its settings as well.
 
     Raises:
         UserError: an unknown method, or methods that do not go together.
     """
     names = list(METHODS) if options.name is None else parse_method(options.name)
+    known = {name: find_method(name) for name in names}
+    about: dict[str, Any] = {
+        name: {"formula": m.formula, "defaults": dict(m.defaults), "source": m.reference} for name, m in known.items()
+    }
     if options.format == "markdown":
         print(markdown(names), end="")
-        return
+        return about
     table = Table("method", "formula", "defaults", "source")
-    for name in names:
-        method = find_method(name)
+    for name, method in known.items():
         table.add_row(*(Text(cell) for cell in (name, method.formula, _defaults(method), method.reference)))
     Console().print(table)
     if len(names) > 1 and options.name is not None:
         settings = resolve_loss(options.name, LossOptions())
         print(f"{options.name}: {', '.join(f'{k} {v}' for k, v in settings.items())}")
+        about["settings"] = settings
+    return about
 
 
 def markdown(names: list[str]) -> str:

@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from dlkd.data import DataSet
-from dlkd.errors import UserError
+from dlkd.errors import UserError, printable
 from dlkd.files import (
     MARKER,
     busy_folder,
@@ -29,11 +29,12 @@ from dlkd.files import (
 from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
+from dlkd.quiet import is_quiet
 from dlkd.regular import check_fits_in_memory
 from dlkd.store.shards import SETTINGS, locked
 from dlkd.train.checkpoint import CURRENT
 from dlkd.train.fit import fit
-from dlkd.train.group import Launch
+from dlkd.train.launch import Launch
 from dlkd.train.lessons import check_stores, release_teacher, stores
 from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
@@ -165,7 +166,10 @@ def _look(session: Session) -> Preflight:
     for remark in session.remarks:
         session.say(f"note: {remark}")
     found = preflight(session)
-    if not session.quiet:
+    if is_quiet():  # of the table, what the user may want to mend
+        for finding in (f for f in found.findings if f.verdict == "note"):
+            session.say(f"note: {printable(f'{finding.what}: {finding.value}; {finding.advice}')}")
+    elif not session.quiet:
         found.show(Console())
     if found.stops and not options.force:
         reasons = "; ".join(f"{f.what}: {f.value}, {f.advice}" for f in found.stops)

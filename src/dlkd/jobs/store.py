@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -34,8 +35,8 @@ class StoreFolder:
     store: Path
 
 
-def build_store(options: DistillOptions) -> None:
-    """Make the lessons of a run beforehand; the options are those of the run, a recipe included.
+def build_store(options: DistillOptions) -> dict[str, Any]:
+    """Make the lessons of a run beforehand; the options are those of the run, a recipe included. Returns what was made.
 
     The same command in several processes at once divides the work among them. What is there is not made again.
 
@@ -46,11 +47,11 @@ def build_store(options: DistillOptions) -> None:
     session = _session(options)
     save_store_settings(session, options)
     check_stores(session)
-    _fill(session, options)
+    return _fill(session, options)
 
 
-def repair_store(options: DistillOptions) -> None:
-    """Delete what is damaged and make it again, nothing else.
+def repair_store(options: DistillOptions) -> dict[str, Any]:
+    """Delete what is damaged and make it again, nothing else. Returns what was deleted and made.
 
     Raises:
         UserError: see :func:`build_store`.
@@ -68,6 +69,7 @@ def repair_store(options: DistillOptions) -> None:
             (part / MANIFEST).unlink(missing_ok=True)
             anew.append(part)
     session = _session(options)
+    deleted: list[str] = []
     for stored in stores(session):
         found = damages(stored.shards)
         if stored.path in anew and any(damage.reason == ELSEWHERE for damage in found):
@@ -78,10 +80,11 @@ def repair_store(options: DistillOptions) -> None:
             )
         for damage in found:
             _delete(damage.file)
+            deleted.append(damage.file.name)
             print(f"{damage.file.name}: {damage.reason}; deleted")
     save_store_settings(session, options)
     check_stores(session)
-    _fill(session, options)
+    return {**_fill(session, options), "deleted": deleted}
 
 
 def _delete(file: Path) -> None:
@@ -91,8 +94,8 @@ def _delete(file: Path) -> None:
         raise UserError(f"could not delete {file}: {error.strerror}; delete it yourself") from error
 
 
-def verify_store(options: StoreFolder) -> None:
-    """Compare every byte of a store with its checksums; no teacher is needed.
+def verify_store(options: StoreFolder) -> dict[str, Any]:
+    """Compare every byte of a store with its checksums; no teacher is needed. Returns how many shards were read.
 
     Raises:
         UserError: something is damaged, or missing of the views that the store was built for; the first few are named.
@@ -119,14 +122,16 @@ def verify_store(options: StoreFolder) -> None:
             f"dlkd store repair --store {options.store}, or the same dlkd store build again, makes them"
         )
     print(f"{options.store}: {found} shards, every byte as it was written")
+    return {"store": options.store, "shards": found}
 
 
-def store_info(options: StoreFolder) -> None:
-    """Say what a store holds.
+def store_info(options: StoreFolder) -> dict[str, Any]:
+    """Say what a store holds; returns it, by the name of the part.
 
     Raises:
         UserError: it is none, or its manifest is damaged.
     """
+    about: dict[str, Any] = {}
     for part in _parts(options.store):
         manifest = Manifest.read(part)
         shards = Shards(part, manifest.key)
@@ -151,6 +156,16 @@ def store_info(options: StoreFolder) -> None:
             # Text, not markup: a manifest may be a stranger's.
             table.add_row(name, Text(printable(value)))
         Console().print(table)
+        about["plain" if part == options.store else part.name] = {
+            **{name: getattr(manifest, name) for name in ("samples", "classes", "views", "probe_logits", "identity")},
+            "whole_views": len(whole),
+            "storage": storage,
+            "scores": manifest.scores,
+            "shards": len(shards.files()),
+            "bytes": size,
+            "made_by": manifest.made_by,
+        }
+    return {"store": options.store, "parts": about}
 
 
 def _session(options: DistillOptions) -> Session:
@@ -164,19 +179,21 @@ def _session(options: DistillOptions) -> Session:
     return session
 
 
-def _fill(session: Session, options: DistillOptions) -> None:
+def _fill(session: Session, options: DistillOptions) -> dict[str, Any]:
+    made = 0
     views = max(options.storage.views or options.epochs, options.probe.level_views)
     with StopRequest() as stop:
         for stored in stores(session):
-            _fill_one(stored, views, stop)
+            made += _fill_one(stored, views, stop)
             if stop:
                 raise Interrupted(f"stopped; the same command goes on with the store {stored.path}")
         first = stores(session)[0]
         first.plain(session.scored, session.size)
     print(f"{options.store}: whole, {views} views of each image")
+    return {"store": options.store, "views": views, "shards_made": made}
 
 
-def _fill_one(stored: StoredLessons, views: int, stop: StopRequest) -> None:
+def _fill_one(stored: StoredLessons, views: int, stop: StopRequest) -> int:
     todo = plan(stored, views)
     print(f"{stored.path}: {todo.sentence()}", flush=True)
     left = len(todo.shards)
@@ -188,6 +205,7 @@ def _fill_one(stored: StoredLessons, views: int, stop: StopRequest) -> None:
         print(f"  view {shard.view}, part {shard.part + 1}: made, about {minutes(rest)} left", flush=True)
 
     build(stored, views, stop=lambda: bool(stop), made=made)
+    return len(todo.shards) - left
 
 
 def _folder(options: DistillOptions) -> Path:

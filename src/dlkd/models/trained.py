@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.errors import UserError, first_line
-from dlkd.files import write_atomic
+from dlkd.files import unfinished, write_atomic
 from dlkd.models.checkpoint import CheckpointError, load_weights
 from dlkd.models.input_format import InputFormat
 from dlkd.models.registry import (
@@ -43,6 +43,7 @@ class LoadedModel(NamedTuple):
     """:func:`state_hash` of its weights."""
     class_names: tuple[str, ...] | None = None
     """Of its outputs, in order; None for files that are not ours."""
+    name: str = ""
 
 
 class _Description(NamedTuple):
@@ -87,7 +88,7 @@ def load_model(
         if not pretrained:
             raise CheckpointError(
                 f"expected trained weights for {name or 'the model'}, but got none; "
-                f"give {prefix}weights or {prefix}pretrained"
+                f"give {prefix}weights RUN_OR_FILE or {prefix}pretrained true"
             )
         name = _stated(name, "published weights", prefix)
         module, _ = _published(name, num_classes, channels, prefix)
@@ -104,7 +105,7 @@ def load_model(
     if input_format is None:
         input_format = described.input_format if described else default_input_format(name, num_classes, channels)
     card, class_names = (described.card, described.class_names) if described else ({}, None)
-    return LoadedModel(module.eval(), input_format, card, state_hash(module.state_dict()), class_names)
+    return LoadedModel(module.eval(), input_format, card, state_hash(module.state_dict()), class_names, name)
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:
@@ -178,7 +179,8 @@ def _weights_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / STUDENT_FILE).is_file():
-        raise CheckpointError(f"expected {path} to be a weights file or a run with {STUDENT_FILE}, but it has none")
+        missing = f"expected {path} to be a weights file or a run with {STUDENT_FILE}, but it has none"
+        raise CheckpointError(unfinished(path) or f"{missing}; give the folder of a run of dlkd train or distill")
     return path / STUDENT_FILE
 
 

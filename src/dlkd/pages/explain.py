@@ -23,7 +23,7 @@ def explain(message: str, options: type | None) -> str:
     message = " ".join(message.split())
     if options is None:
         return message
-    known = _known(options)
+    known = known_options(options)
     if found := re.search(r"arguments are required: (?:\w+\.)*(\w+)", message):
         return f"expected --{found[1]}, but it is missing"
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
@@ -37,13 +37,16 @@ def explain(message: str, options: type | None) -> str:
     if found := re.search(r"(?:accept option|[Kk]ey) [\"']([\w.\-]+)[\"']", message):
         if found[1] not in known:
             return _unknown(found[1], known)
+        if dataclasses.is_dataclass(known[found[1]]):
+            inner = next(name for name in known if name.startswith(f"{found[1]}."))
+            return f"expected --{found[1]} to be a group of options, by full names such as --{inner}, or a YAML file"
         _, marker, value = message.rpartition("value:")
         but = f", but got {value.strip() or 'nothing'}" if marker else f"; {message}"
         return f"expected --{found[1]} to be {_words(known[found[1]])}{but}"
     return message
 
 
-def _known(options: type, prefix: str = "") -> dict[str, Any]:
+def known_options(options: type, prefix: str = "") -> dict[str, Any]:
     """Every option by its full name, with its type; groups too, since YAML can name them."""
     hints = typing.get_type_hints(options)
     found: dict[str, Any] = {}
@@ -52,7 +55,7 @@ def _known(options: type, prefix: str = "") -> dict[str, Any]:
         found[name] = hint
         if dataclasses.is_dataclass(hint):
             assert isinstance(hint, type)
-            found |= _known(hint, f"{name}.")
+            found |= known_options(hint, f"{name}.")
     return found
 
 

@@ -31,8 +31,9 @@ from dlkd.features import FeatureTap
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, default_input_format, load_initial
 from dlkd.train.ema import WeightAverage
-from dlkd.train.group import Group, Launch
+from dlkd.train.group import Group
 from dlkd.train.interrupt import StopRequest
+from dlkd.train.launch import Launch
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> Loade
         elif len(sources) > 1 and isinstance(data.train.pixels, FilePixels):
             member = member._replace(input_format=_own_resolution(member))
         who = "the teacher" if len(sources) == 1 else f"teacher {k + 1}"
-        index = _index(own, data, who, remarks)
+        index = _index(own, data, who, _fine_tune(member.name, source), remarks)
         members.append(member)
         modules.append(member.module if index is None else SelectClasses(member.module, index).eval())
         about.append({"teacher": member.weights_hash, "input_format": member.input_format.to_dict(), "classes": index})
@@ -74,7 +75,15 @@ def _load(
 ) -> tuple[LoadedModel, tuple[str, ...] | None]:
     """A teacher as it is, and the names of its outputs where they are known."""
     if source.weights is not None and not source.weights.exists():
-        raise UserError(f"expected the teacher's weights at {source.weights}, but there is nothing")
+        raise UserError(
+            f"expected the teacher's weights at {source.weights}, but there is nothing; train a teacher with "
+            f"dlkd train --out {shlex.quote(str(source.weights))}, or give another --teacher.weights"
+        )
+    if source.weights is None and source.name is None:
+        raise UserError(
+            "expected a teacher, but got none; train one with dlkd train --out runs/teacher and give --teacher.weights "
+            "runs/teacher, or take a published one with --teacher.name timm:NAME --teacher.pretrained true"
+        )
     stated = None if source.classes is None else read_class_names(source.classes)
     try:
         member = load_model(
@@ -90,7 +99,8 @@ def _load(
         if error.classes is None:
             raise UserError(str(error)) from error
         hint = (
-            "if it knows those of the data, name all of its own in a file for --teacher.classes"
+            "if it knows those of the data, name all of its own in a file for --teacher.classes, else train it on "
+            f"them: {_fine_tune(source.name, source)}"
             if stated is None
             else (f"{source.classes} names {len(stated)}")
         )
@@ -100,7 +110,15 @@ def _load(
     return member, stated or member.class_names
 
 
-def _index(own: tuple[str, ...] | None, data: DataSet, who: str, remarks: list[str]) -> list[int] | None:
+def _fine_tune(name: str | None, source: TeacherSource) -> str:
+    """The command that goes on with a teacher on other classes."""
+    start = ["--model.pretrained", "true"] if source.weights is None else ["--model.weights", str(source.weights)]
+    return f"dlkd train --model.name {name} {shlex.join(start)} --out runs/teacher, with the --data options of here"
+
+
+def _index(
+    own: tuple[str, ...] | None, data: DataSet, who: str, fine_tune: str, remarks: list[str]
+) -> list[int] | None:
     """Numbers of the classes of the data among the teacher's; None where they are its own in its own order."""
     wanted = data.train.class_names
     if own is None:
@@ -108,7 +126,10 @@ def _index(own: tuple[str, ...] | None, data: DataSet, who: str, remarks: list[s
     try:
         index = class_index(own, wanted)
     except ValueError as error:
-        raise UserError(f"{error}; name the outputs of {who} in a file and give it as --teacher.classes") from error
+        raise UserError(
+            f"{error}; name the outputs of {who} in a file and give it as --teacher.classes, or train it on the "
+            f"classes of the data: {fine_tune}"
+        ) from error
     if index == list(range(len(own))):
         return None
     if len(own) == len(wanted):

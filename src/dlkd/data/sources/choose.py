@@ -23,6 +23,8 @@ def check_source_name(name: str) -> None:
     """Raise UserError where nothing reads a data set of this name."""
     if name in NAMES or (name != HUB and ":" in name):
         return
+    if Path(name).exists():
+        raise UserError(f"expected a kind of data as --data.name; give --data.name folder --data.root {name}")
     near = difflib.get_close_matches(name, NAMES, n=1)
     raise UserError(
         f"expected --data.name to be one of {', '.join(NAMES)}, hf:NAME_OR_FOLDER or package.module:factory, "

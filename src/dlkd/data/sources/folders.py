@@ -85,6 +85,7 @@ def class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Sam
         raise UserError(
             f"expected one folder for each of at least two classes in {root}, but found {len(names)}"
             + (f" ({names[0]})" if names else "")
+            + f"; put the images into {root / 'CLASS'}, or give another --data.root"
         )
     if strange := sorted(set(found) - set(names)):
         raise UserError(f"expected {root} to hold the classes of the training images, but found {strange[0]!r} too")

@@ -138,7 +138,7 @@ def _read(name: str, download: bool) -> dict[str, Any]:
     try:
         import datasets
     except ImportError as error:
-        raise UserError("expected the package datasets for --data.name hf:…; pip install dlkd[huggingface]") from error
+        raise UserError("--data.name hf:… needs the package datasets: pip install 'dlkd[huggingface]'") from error
     path = Path(name)
     verbosity = datasets.logging.get_verbosity()
     try:

@@ -74,7 +74,7 @@ def read_table(path: Path, option: str = "--data.root") -> dict[str, Sequence[ob
             raise ValueError(f"row {short} has {len(rows[short - 1])} fields, the first line {len(header)}")
         return {name: [row[k] for row in rows] for k, name in enumerate(header)}
     except ImportError as error:
-        raise UserError("expected pyarrow for a .parquet table; pip install dlkd[parquet]") from error
+        raise UserError("expected pyarrow for a .parquet table; pip install 'dlkd[parquet]'") from error
     except Exception as error:  # csv, pyarrow and text decoders each have errors of their own
         raise UserError(f"{path} is damaged or no table: {first_line(error)}") from error
 
