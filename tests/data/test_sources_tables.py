@@ -80,7 +80,7 @@ def test_tables_that_cannot_be(files, changes, message):
     [
         ("t.csv", b"", "damaged or no table"),
         ("t.csv", b"path,label\na.png\n", "damaged or no table: row 1 has 1 fields, the first line 2"),
-        ("t.csv", b"path,label\n\xff,1\n", "damaged or no table"),
+        ("t.csv", b"path,label\n\xff,1\n", "there is no such file"),
         ("t.csv", b'path,label\n"a.png,1\n', "damaged or no table"),
         ("t.parquet", b"PAR1 no", "damaged or no table"),
         ("t.xlsx", b"", "to be a .csv, .tsv or .parquet file"),
