@@ -230,6 +230,7 @@ def test_one_process_works_in_a_folder(tmp_path, started, dlkd, good, distill):
     slow = ("--epochs", 4, "--optim.batch_size", 8, "--engine.checkpoint_every", 10)
     with started(distill(folder, *slow)) as process:
         wait_for((folder / "checkpoint.pt").exists)
+        process.send_signal(signal.SIGSTOP)  # else it might be through before the others have looked
         before = (folder / "run.json").read_bytes()
         for command in (distill(folder, *slow, "--overwrite"), ("distill", "--out", folder, "--resume")):
             done = dlkd(*command)
