@@ -26,7 +26,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-from dlkd.audit.heads import Features, by_parts, features
+from dlkd.audit.heads import Features, by_parts, features, parts_of
 from dlkd.audit.judged import everything
 from dlkd.audit.options import AuditOptions
 from dlkd.audit.scores import (
@@ -39,7 +39,7 @@ from dlkd.audit.scores import (
     suggested_actions,
     thresholds,
 )
-from dlkd.data import DataOptions, load_data
+from dlkd.data import DataOptions
 from dlkd.difficulty import probe_distance
 from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine
@@ -98,14 +98,13 @@ def ask(args: argparse.Namespace, noise: str, seed: int, found: Features) -> Sai
     """Train the classifiers of all parts of one kind and seed, and ask them."""
     options = options_of(args, noise, seed)
     whole = everything(options.data)
-    parts = [load_data(options.fold(k).data) for k in range(FOLDS)]
+    parts = parts_of(options, whole)
     n, classes = len(whole.train), len(whole.train.class_names)
     views, probes = found.probes.shape[:2]
     teacher = np.empty((views, n, classes), np.float32)
     probe = np.empty((views, probes, n, classes), np.float32)
     distance = np.empty((len(TAUS), views, probes, n), np.float32)
-    for samples, shown in by_parts(whole, parts, found):
-        at = np.searchsorted(whole.train.ids, samples.ids)
+    for (_, at), shown in zip(parts, by_parts(whole, parts, found), strict=True):
         for v, (logits, of_probes) in enumerate(shown):
             teacher[v, at] = softmax(logits)
             for k, each in enumerate(of_probes):

@@ -86,6 +86,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def made_by(folder: Path) -> str:
+    """The command whose run is in ``folder``; empty where nobody knows."""
+    try:
+        return str(json.loads(read_regular(folder / MARKER, CARD_BYTES))["command"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ""
+
+
 def clean_temporaries(folder: Path, name: str = "*") -> None:
     """Remove the unfinished files that killed writers of ``name`` and of ``name.*`` left in ``folder``.
 
@@ -207,11 +215,7 @@ def new_run_folder(
 
 def unfinished(path: Path) -> str | None:
     """What to do about a folder of ``dlkd train`` or ``dlkd distill`` that has no student yet; None for others."""
-    try:
-        command = json.loads(read_regular(path / MARKER, CARD_BYTES))["command"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    if command not in ("train", "distill"):
+    if (command := made_by(path)) not in ("train", "distill"):
         return None
     return f"the run in {path} is not finished; go on with it: dlkd {command} --resume --out {shlex.quote(str(path))}"
 

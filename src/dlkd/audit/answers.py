@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dlkd.arrays import read_arrays, write_arrays
 from dlkd.data import Mixing, Samples, ViewFamily, plain_batches
 from dlkd.difficulty import probe_distance
-from dlkd.files import write_atomic
-from dlkd.regular import check_fits_in_memory
 from dlkd.teacher import FrozenTeacher
 
 Floats = npt.NDArray[np.floating]
@@ -58,18 +56,14 @@ class Answers(NamedTuple):
 
     def save(self, file: Path) -> None:
         """Whole or not at all."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **self._asdict())
-        write_atomic(file, buffer.getvalue())
+        write_arrays(file, self._asdict())
 
     @staticmethod
     def load(file: Path) -> Answers | None:
         """None where there is none that can be read: it is asked for again."""
         try:
-            check_fits_in_memory(file)
-            with np.load(file, allow_pickle=False) as kept:
-                return Answers(*(kept[name] for name in Answers._fields))
-        except Exception:  # numpy, zipfile and zlib each have errors of their own
+            return Answers(**read_arrays(file))
+        except (ValueError, TypeError):
             return None
 
 
@@ -85,9 +79,7 @@ def shown(samples: Samples, family: ViewFamily, views: int, size: int) -> list[I
     """
     own = replace(family, samples=samples, mixing=Mixing())
     everything = np.arange(len(samples))
-    augmented = (
-        (batch.images for batch in own.batches(everything, view, BATCH)) for view in range(views)
-    )  # fmt: skip
+    augmented = ((batch.images for batch in own.batches(everything, view, BATCH)) for view in range(views))
     return [(images for images, _ in plain_batches(samples, size=size, batch_size=BATCH)), *augmented]
 
 

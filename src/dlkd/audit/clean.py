@@ -11,14 +11,15 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from dlkd.arrays import read_arrays
 from dlkd.audit.job import PREDICTIONS, RESULTS
 from dlkd.audit.scores import KEEP, RELABEL, label_posterior, self_confidence, suggested_actions
 from dlkd.data.sources.table import read_table
 from dlkd.errors import UserError, first_line
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import check_new_file
-from dlkd.regular import check_fits_in_memory, read_regular
-from dlkd.report.table import table_bytes
+from dlkd.regular import read_regular
+from dlkd.report.table import check_table, table_bytes
 
 Policy = Literal["weights", "relabel", "unlabel", "remove", "none"]
 MARKS = ("right", "wrong", "unsure")
@@ -62,6 +63,7 @@ class CleanOptions:
             raise UserError(f"expected --most to be in [0, 1], but got {self.most}")
         if self.out.suffix not in (".csv", ".parquet"):
             raise UserError(f"expected --out to end with .csv or .parquet, but got {self.out}")
+        check_table(self.out.suffix[1:])
         check_new_file(self.out, overwrite=self.overwrite)
         if not (self.audit / RESULTS).is_file():
             raise UserError(f"expected a finished audit in {self.audit}, but there is none; run dlkd audit first")
@@ -149,17 +151,16 @@ def read_audit(folder: Path) -> Audited:
     """
     try:
         found = json.loads(read_regular(folder / RESULTS, LARGEST))
-        check_fits_in_memory(folder / PREDICTIONS)
-        with np.load(folder / PREDICTIONS, allow_pickle=False) as kept:
-            audited = Audited(
-                str(found["audit"]),
-                kept["ids"],
-                kept["labels"],
-                kept["teacher"],
-                kept["probe"],
-                tuple(map(str, kept["class_names"])),
-                None,
-            )
+        kept = read_arrays(folder / PREDICTIONS)
+        audited = Audited(
+            str(found["audit"]),
+            kept["ids"],
+            kept["labels"],
+            kept["teacher"],
+            kept["probe"],
+            tuple(map(str, kept["class_names"])),
+            None,
+        )
         n, classes = audited.labels.size, len(audited.class_names)
         if audited.teacher.shape != (n, classes) or audited.probe.shape != (n, classes) or audited.ids.shape != (n,):
             raise ValueError("its arrays do not fit together")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,11 @@ from dlkd.audit.answers import Answers
 from dlkd.audit.given import answers_about, teaching_of
 from dlkd.audit.judged import Judged, everything
 from dlkd.audit.options import AuditOptions
-from dlkd.data import DataSet, Samples, load_data
+from dlkd.data import DataSet, load_data
+from dlkd.data.samples import Indices
 from dlkd.errors import UserError
-from dlkd.files import MARKER, write_atomic
-from dlkd.jobs.card import CONFIG
-from dlkd.jobs.run import run
+from dlkd.files import write_atomic
+from dlkd.jobs.run import run_or_go_on
 from dlkd.train.interrupt import Interrupted
 from dlkd.train.options import TeacherOptions
 from dlkd.train.teach import label_digest
@@ -58,7 +57,7 @@ def out_of_fold(whole: DataSet, parts: list[Answers]) -> Judged:
     folds = np.concatenate([np.full(part.ids.size, k) for k, part in enumerate(parts)])
     folds = folds[np.argsort(np.concatenate([part.ids for part in parts]))]
     seen = np.full(answers.ids.size, "no")
-    return Judged(whole, whole.train, answers, seen, folds, oracle=False, remarks=whole.remarks)
+    return Judged(whole.train, answers, seen, folds, oracle=False, remarks=whole.remarks)
 
 
 def _part(options: AuditOptions, number: int) -> Answers:
@@ -68,21 +67,19 @@ def _part(options: AuditOptions, number: int) -> Answers:
         return kept
     asked = options.fold(number)
     data = load_data(asked.data)
-    begun = (asked.out / CONFIG).is_file()
-    broken = not begun and (asked.out / MARKER).is_file()
     try:
-        run(replace(asked, resume=begun, overwrite=broken), quiet=True)
+        run_or_go_on(asked)
     except Interrupted as error:
         raise Interrupted("stopped; the same command goes on where it was") from error
     teaching, family, size = teaching_of(options, TeacherOptions(weights=asked.out), asked.data, data)
     held_out = data.part("held_out")
     answers = answers_about(options, teaching, family, held_out, size)
     answers.save(file)
-    say_agreement(number, options.folds, answers, held_out)
+    say_agreement(number, options.folds, answers, held_out.labels.numpy())
     return answers
 
 
-def say_agreement(number: int, folds: int | None, answers: Answers, samples: Samples) -> None:
+def say_agreement(number: int, folds: int | None, answers: Answers, labels: Indices) -> None:
     """A line for the user: how far the teacher of a part gets on it."""
-    right = 100 * (answers.teacher.argmax(axis=1) == samples.labels.numpy()).mean()
+    right = 100 * (answers.teacher.argmax(axis=1) == labels).mean()
     print(f"part {number + 1} of {folds}: its teacher agrees with {right:.1f} % of the given labels", flush=True)

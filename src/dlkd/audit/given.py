@@ -44,7 +44,7 @@ def by_teacher(options: AuditOptions) -> Judged:
             seen[:] = "probably"
     oracle = teaching.labels == "clean" and whole.noise is not None
     folds = np.full(len(whole.train), -1)
-    return Judged(whole, whole.train, answers, seen, folds, oracle, tuple(remarks))
+    return Judged(whole.train, answers, seen, folds, oracle, tuple(remarks))
 
 
 def teaching_of(

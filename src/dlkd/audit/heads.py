@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,17 +17,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
+from dlkd.arrays import read_arrays, write_arrays
 from dlkd.audit.answers import Answers, ask, shown
 from dlkd.audit.folds import out_of_fold, say_agreement
 from dlkd.audit.judged import Judged, everything
 from dlkd.audit.options import AuditOptions
-from dlkd.data import DataSet, Samples, load_data, stratified_split, view_family
+from dlkd.data import DataSet, load_data, stratified_split, view_family
+from dlkd.data.samples import Indices
 from dlkd.difficulty import ProbeSpec
 from dlkd.errors import UserError
-from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import pick_device
 from dlkd.models import CheckpointError, load_model
-from dlkd.regular import check_fits_in_memory
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.options import ProbeOptions
 from dlkd.train.setup import input_format_of, make_student
@@ -72,13 +71,12 @@ def by_heads(options: AuditOptions) -> Judged:
     """
     assert options.folds is not None
     whole = everything(options.data)
-    parts = [load_data(options.fold(k).data) for k in range(options.folds)]
+    parts = parts_of(options, whole)
     file = options.out / "features.npz"
     images = whole.train.digest()
     if (kept := _kept(file, images)) is None:
-        found, seen, buffer = features(options, whole), seen_by_network(options, whole), io.BytesIO()
-        np.savez(buffer, **found._asdict(), seen=seen, images=np.array(images))
-        write_atomic(file, buffer.getvalue())
+        found, seen = features(options, whole), seen_by_network(options, whole)
+        write_arrays(file, {**found._asdict(), "seen": seen, "images": np.array(images)})
     else:
         found, seen = kept
     return replace(judge(whole, parts, found, options.distance_temperature), seen=seen)
@@ -103,45 +101,58 @@ def seen_by_network(options: AuditOptions, whole: DataSet) -> npt.NDArray[np.str
     return seen
 
 
-def judge(whole: DataSet, parts: Sequence[DataSet], found: Features, tau: float) -> Judged:
+class Part(NamedTuple):
+    """Positions in the whole set."""
+
+    learnt: Indices
+    asked: Indices
+
+
+def parts_of(options: AuditOptions, whole: DataSet) -> list[Part]:
+    """Which images the classifier of each part learns from, and is asked about; no part keeps images of its own.
+
+    Raises:
+        UserError: data that cannot be cut into parts.
+    """
+    found = []
+    for k in range(options.folds or 0):
+        data = load_data(options.fold(k).data)
+        found.append(Part(*(np.searchsorted(whole.train.ids, s.ids) for s in (data.train, data.part("held_out")))))
+    return found
+
+
+def judge(whole: DataSet, parts: Sequence[Part], found: Features, tau: float) -> Judged:
     """Train the classifier of each part, and put together what they say; see :func:`by_parts`.
 
     Args:
         tau: softmax temperature of the distance.
     """
-    answers = []
-    for k, (samples, views) in enumerate(by_parts(whole, parts, found)):
-        answers.append(Answers.of_logits(samples.ids, views, tau))
-        say_agreement(k, len(parts), answers[-1], samples)
+    answers, labels = [], whole.train.labels.numpy()
+    for k, (part, views) in enumerate(zip(parts, by_parts(whole, parts, found), strict=True)):
+        answers.append(Answers.of_logits(whole.train.ids[part.asked], views, tau))
+        say_agreement(k, len(parts), answers[-1], labels[part.asked])
     return out_of_fold(whole, answers)
 
 
-def by_parts(
-    whole: DataSet, parts: Sequence[DataSet], found: Features
-) -> Iterator[tuple[Samples, list[tuple[Tensor, list[Tensor]]]]]:
-    """Each part with the logits of its teacher and of each probe, ``[N, C]`` each, for every view.
+def by_parts(whole: DataSet, parts: Sequence[Part], found: Features) -> Iterator[list[tuple[Tensor, list[Tensor]]]]:
+    """Of each part the logits of its teacher and of each probe, ``[N, C]`` each, for every view.
 
     Args:
         whole: all images.
-        parts: each with the part that is asked about as its held-out images.
+        parts: see :func:`parts_of`.
         found: of the images of ``whole``, in their order.
     """
     penalty: float | None = None
-    classes = len(whole.train.class_names)
-    for part in parts:
-        samples = part.part("held_out")
-        learnt, asked = (np.searchsorted(whole.train.ids, s.ids) for s in (part.train, samples))
-        x, y = found.teacher[0][learnt], part.train.labels.numpy()
+    classes, labels = len(whole.train.class_names), whole.train.labels.numpy()
+    for learnt, asked in parts:
+        x, y = found.teacher[0][learnt], labels[learnt]
         if penalty is None:
             penalty = choose_penalty(x, y, classes)
         head = fit_head(x, y, classes, penalty)
-        yield (
-            samples,
-            [
-                (head(teacher[asked]), [head(probe[asked]) for probe in probes])
-                for teacher, probes in zip(found.teacher, found.probes, strict=True)
-            ],
-        )
+        yield [
+            (head(teacher[asked]), [head(probe[asked]) for probe in probes])
+            for teacher, probes in zip(found.teacher, found.probes, strict=True)
+        ]
 
 
 def features(options: AuditOptions, whole: DataSet) -> Features:
@@ -242,10 +253,7 @@ def fit_head(x: Floats, y: npt.NDArray[np.int64], classes: int, penalty: float) 
 def _kept(file: Path, images: str) -> tuple[Features, npt.NDArray[np.str_]] | None:
     """What an earlier process found of the same images, and which of them the network had seen."""
     try:
-        check_fits_in_memory(file)
-        with np.load(file, allow_pickle=False) as kept:
-            if str(kept["images"]) != images:
-                return None
-            return Features(kept["teacher"], kept["probes"]), kept["seen"]
-    except Exception:  # numpy, zipfile and zlib each have errors of their own
+        kept = read_arrays(file)
+        return (Features(kept["teacher"], kept["probes"]), kept["seen"]) if str(kept["images"]) == images else None
+    except (ValueError, KeyError):
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
-from PIL import Image
 
+from dlkd.arrays import write_arrays
 from dlkd.audit.folds import by_folds
 from dlkd.audit.given import by_teacher
 from dlkd.audit.heads import by_heads
@@ -33,6 +32,7 @@ from dlkd.files import (
     check_run_folder,
     clean_temporaries,
     forget_replaced,
+    made_by,
     new_run_folder,
     write_atomic,
     write_json,
@@ -78,7 +78,7 @@ def _folder(options: AuditOptions) -> Iterator[None]:
         "model.weights": options.model.weights,
     }
     check_outside(out, inputs)
-    ours = _command(out) == "audit"
+    ours = made_by(out) == "audit"
     overwrite = options.overwrite or (ours and not (out / CONFIG).is_file())  # killed before it had begun
     if (out / MARKER).is_file() and not overwrite:
         before = (out / CONFIG).read_text() if (out / CONFIG).is_file() else ""
@@ -100,14 +100,6 @@ def _folder(options: AuditOptions) -> Iterator[None]:
     with new_run_folder(out, overwrite=overwrite, card=card, begun=begun):
         write_atomic(out / CONFIG, text)
         yield
-
-
-def _command(folder: Path) -> str:
-    """Which command made what is in a folder; empty where nobody knows."""
-    try:
-        return str(json.loads((folder / MARKER).read_text())["command"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
 
 
 def _settings(options: AuditOptions) -> str:
@@ -167,9 +159,8 @@ def _results(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArr
 def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray[Any]], found: dict[str, Any]) -> None:
     out, samples, answers = options.out, judged.samples, judged.answers
     write_atomic(out / f"audit.{options.table}", table_bytes(columns, options.table))
-    buffer = io.BytesIO()
-    np.savez(buffer, labels=samples.labels.numpy(), class_names=np.array(samples.class_names), **answers._asdict())
-    write_atomic(out / PREDICTIONS, buffer.getvalue())
+    labels = {"labels": samples.labels.numpy(), "class_names": np.array(samples.class_names)}
+    write_arrays(out / PREDICTIONS, labels | answers._asdict())
     paths = None
     if isinstance(samples.pixels, FilePixels):
         paths = [Path(os.path.relpath(path, out)).as_posix() for path in samples.pixels.paths]
@@ -199,12 +190,7 @@ def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray
 
 def thumbnail(samples: Samples, position: int, side: int) -> bytes:
     """A small WebP picture of one image, for people."""
-    pixels = samples.pixels
-    if isinstance(pixels, FilePixels):
-        image = pixels.load(position).convert("RGB")
-    else:
-        array = pixels.array[position].permute(1, 2, 0).cpu().numpy()
-        image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
+    image = samples.pixels.load(position)
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=80)

@@ -19,7 +19,6 @@ SEEN = ("no", "unknown", "probably", "yes")
 class Judged:
     """All training images of a data set."""
 
-    data: DataSet
     samples: Samples
     """``[N]`` with the labels as given, in the order of their numbers."""
     answers: Answers

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.errors import UserError
 from dlkd.methods import LabelOptions
+from dlkd.report.table import check_table
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import EngineOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
 
@@ -95,8 +95,7 @@ class AuditOptions:
                 raise UserError(f"expected --{name} to be at least {least}, but got {getattr(self, name)}")
         if not 0 < self.distance_temperature < float("inf"):
             raise UserError(f"expected --distance_temperature to be positive, but got {self.distance_temperature}")
-        if self.table == "parquet" and find_spec("pyarrow") is None:
-            raise UserError("a Parquet table needs pyarrow: pip install 'dlkd[parquet]', or --table csv")
+        check_table(self.table)
         self.fold(0).check()
 
     def fold(self, number: int) -> TrainOptions:

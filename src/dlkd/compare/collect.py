@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from dlkd.arrays import read_arrays
 from dlkd.compare.final import FINAL, FINAL_PREDICTIONS
 from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, holm, paired, spread
 from dlkd.compare.study import WHERE, Cell, CompareOptions
@@ -246,14 +247,13 @@ def _answers(folder: Path) -> Answers:
         if not (folder / file).is_file():
             continue
         try:
-            with np.load(folder / file, allow_pickle=False) as kept:
-                values = {name: kept[name] for name in kept.files}
+            values = read_arrays(folder / file)
             for part in ("held_out", "test"):
                 if f"{part}_predicted" in values:
                     right[part] = values[f"{part}_predicted"] == values[f"{part}_labels"]
                 if f"{part}_clean" in values:
                     right[f"{part}_clean"] = values[f"{part}_predicted"] == values[f"{part}_clean"]
-        except Exception as error:  # numpy, zipfile and zlib each have errors of their own
+        except (ValueError, KeyError) as error:
             raise UserError(_damaged(folder / file)) from error
         distance = values.get("held_out_distance", distance)
     return Answers(right, distance)

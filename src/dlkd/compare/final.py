@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import io
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from dlkd.arrays import write_arrays
 from dlkd.compare.study import Cell
 from dlkd.compare.work import finished, mend
 from dlkd.data import DataSet, load_data
 from dlkd.errors import UserError
 from dlkd.evaluate import check_finite, figures, logits_of
-from dlkd.files import held, write_atomic, write_json
+from dlkd.files import held, write_json
 from dlkd.jobs.results import predictions
 from dlkd.models import CheckpointError, load_model
 
@@ -75,7 +74,5 @@ def _score(cell: Cell, data: DataSet) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and cell.options.device != "cpu" else "cpu")
     logits, labels = logits_of(loaded.module.to(device), test, loaded.input_format, side)
     check_finite(logits, test.ids, "trained student")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **predictions("test", logits, test, data))
-    write_atomic(folder / FINAL_PREDICTIONS, buffer.getvalue())
+    write_arrays(folder / FINAL_PREDICTIONS, predictions("test", logits, test, data), compressed=True)
     write_json(folder / FINAL, figures(logits, labels))

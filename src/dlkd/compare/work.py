@@ -16,9 +16,9 @@ import yaml
 
 from dlkd.compare.study import WHERE, Cell
 from dlkd.errors import UserError
-from dlkd.files import MARKER, held, write_atomic, write_json
+from dlkd.files import held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.run import RESULTS, config_text, run
+from dlkd.jobs.run import RESULTS, config_text, run_or_go_on
 from dlkd.quiet import is_quiet, quietly
 from dlkd.train.interrupt import RESUMABLE, Interrupted
 from dlkd.train.options import DistillOptions
@@ -111,13 +111,10 @@ def _run_cell(cell: Cell, number: int) -> None:
         gpus = torch.cuda.device_count()
         if options.device == "auto" and gpus > 1:
             options = replace(options, device=f"cuda:{number % gpus}")
-        begun = (folder / CONFIG).is_file()
-        broken = not begun and (folder / MARKER).is_file()
         failure(cell).unlink(missing_ok=True)
         try:
-            if begun:
-                _take_over(options)
-            results = run(replace(options, resume=begun, overwrite=broken), quiet=True)
+            _take_over(options)
+            results = run_or_go_on(options)
         except UserError as error:
             write_json(failure(cell), {"reason": str(error)})
             print(f"{cell.row}, seed {cell.seed}: failed: {error}", flush=True)
@@ -129,6 +126,8 @@ def _take_over(options: DistillOptions) -> None:
     """A cell that was begun elsewhere goes on with the device, the data and the store of here; that images, labels and
     teacher are the same is checked by the run."""
     file = options.out / CONFIG
+    if not file.is_file():
+        return
     try:
         before, now = yaml.safe_load(file.read_text()), yaml.safe_load(config_text(options))
         here = before | {key: now[key] for key in ("device", "store", "storage")}

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from dlkd.data.colour import Colour
+from dlkd.data.pixels import picture
 from dlkd.data.samples import Indices
 from dlkd.data.view_key import Stream, draw_integer, view_key
 
@@ -104,7 +105,7 @@ class ArrayAugment:
         """Views ``[B, channels, H, W]`` of ``images``, uint8 as they are; grey images stay grey."""
         cropped = self.crop(images, seed, ids, views).cpu()
         one = [
-            self.each(_picture(image), seed, int(sample), int(view))
+            self.each(picture(image), seed, int(sample), int(view))
             for image, sample, view in zip(cropped, ids, views, strict=True)
         ]
         changed = (torch.stack(one) * 255).round().to(torch.uint8)
@@ -114,11 +115,6 @@ class ArrayAugment:
     def describe(self) -> dict[str, object]:
         """What the hash of the view family covers."""
         return {"kind": "array", "crop": self.crop.describe(), "each": self.each.describe()}
-
-
-def _picture(image: Tensor) -> Image.Image:
-    array = image.permute(1, 2, 0).numpy()
-    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
 
 
 def resized_crop_flip(

@@ -59,10 +59,20 @@ class ArrayPixels:
         """The same images in the memory of ``device``."""
         return ArrayPixels(self.array.to(device))
 
+    def load(self, position: int) -> Image.Image:
+        """The image in RGB."""
+        return picture(self.array[position].cpu())
+
     def digest(self) -> str:
         """sha256 of shape and pixels."""
         pixels = self.array.cpu().numpy()
         return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def picture(image: Tensor) -> Image.Image:
+    """uint8 ``[channels, H, W]``, grey or colour, as a picture in RGB."""
+    array = image.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
 
 
 class FilePixels:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from dlkd.errors import UserError, first_line
 from dlkd.export.preprocessing import Preprocessing
-from dlkd.files import MARKER
+from dlkd.files import MARKER, made_by
+from dlkd.jobs.run import RESULTS
 from dlkd.models import LoadedModel, load_model
 from dlkd.models.trained import DESCRIPTION_BYTES, STUDENT_FILE
 from dlkd.regular import read_regular
 
-RESULTS = "results.json"
 IN_MEMORY = ("digits", "cifar10", "cifar100", "npz")
 """Data sets whose images are shown as they are; those of files are resized and cropped."""
 
@@ -72,20 +72,13 @@ def student_file(path: Path) -> Path:
     file = path / STUDENT_FILE
     unfinished = (path / MARKER).is_file() and not (path / RESULTS).is_file()
     if unfinished or ((path / MARKER).is_file() and not file.is_file()):
+        command = "train" if made_by(path) == "train" else "distill"
         raise UserError(
-            f"the run in {path} has no finished student yet; go on with it: dlkd {_command(path)} --resume --out {path}"
+            f"the run in {path} has no finished student yet; go on with it: dlkd {command} --resume --out {path}"
         )
     if not file.is_file():
         raise UserError(f"expected a run of dlkd in {path}, but there is no {STUDENT_FILE}; give the folder of a run")
     return file
-
-
-def _command(folder: Path) -> str:
-    try:
-        found = json.loads(read_regular(folder / MARKER, DESCRIPTION_BYTES)).get("command")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        found = None
-    return "train" if found == "train" else "distill"
 
 
 def _description(file: Path) -> dict[str, Any]:

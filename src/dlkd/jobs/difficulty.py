@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,7 +26,7 @@ from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.evaluate import check_new_file, pick_device
 from dlkd.report import Page, Picture, pictures
-from dlkd.report.table import table_bytes
+from dlkd.report.table import check_table, table_bytes
 from dlkd.teacher import TeacherOutput
 from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
@@ -82,8 +81,7 @@ class DifficultyOptions:
         if not 0 < self.distance_temperature < float("inf"):
             raise UserError(f"expected --distance_temperature to be positive, but got {self.distance_temperature}")
         self.probe.check()
-        if self.out.suffix == ".parquet" and find_spec("pyarrow") is None:
-            raise UserError("a Parquet table needs pyarrow: pip install 'dlkd[parquet]', or write a .csv")
+        check_table(self.out.suffix[1:])
 
 
 def difficulty(options: DifficultyOptions, *, page: bool = True) -> dict[str, np.ndarray]:

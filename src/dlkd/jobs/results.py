@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from dlkd.arrays import write_arrays
 from dlkd.data import DataSet, FilePixels, Samples
 from dlkd.evaluate import (
     agreement,
@@ -140,9 +140,7 @@ def predictions(part: str, logits: torch.Tensor, samples: Samples, data: DataSet
 
 
 def _save_predictions(session: Session, answers: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **answers)
-    write_atomic(session.folder / PREDICTIONS, buffer.getvalue())
+    write_arrays(session.folder / PREDICTIONS, answers, compressed=True)
 
 
 def _sentence(results: dict[str, Any], session: Session) -> str:

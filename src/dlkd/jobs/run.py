@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from dlkd.arrays import read_arrays, write_arrays
 from dlkd.data import DataSet
 from dlkd.errors import UserError, printable
 from dlkd.files import (
@@ -30,7 +30,6 @@ from dlkd.jobs.card import CONFIG, plain, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
 from dlkd.quiet import is_quiet
-from dlkd.regular import check_fits_in_memory
 from dlkd.store.shards import SETTINGS, locked
 from dlkd.train.checkpoint import CURRENT
 from dlkd.train.fit import fit
@@ -91,6 +90,14 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         _save_labels(session)
         write_atomic(folder / CONFIG, config_text(options))
         return _fit(session, command)
+
+
+def run_or_go_on(options: RunOptions) -> dict[str, Any]:
+    """:func:`run` without a word, from where an earlier process stopped, whether it had begun or not."""
+    begun = (options.out / CONFIG).is_file()
+    # Without its options a run had not begun, and nothing of it is lost.
+    broken = not begun and (options.out / MARKER).is_file()
+    return run(replace(options, resume=begun, overwrite=broken), quiet=True)
 
 
 def _fit(session: Session, command: str) -> dict[str, Any]:
@@ -198,19 +205,15 @@ def _labels(data: DataSet) -> dict[str, Any]:
 
 
 def _save_labels(session: Session) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **_labels(session.data))
-    write_atomic(session.folder / LABELS, buffer.getvalue())
+    write_arrays(session.folder / LABELS, _labels(session.data), compressed=True)
 
 
 def _check_labels(session: Session) -> None:
     """A resumed run must have the labels that are kept beside it, held-out ones too; lost ones are written anew."""
     file, now = session.folder / LABELS, _labels(session.data)
     try:
-        check_fits_in_memory(file)
-        with np.load(file, allow_pickle=False) as kept:
-            before = {name: kept[name] for name in kept.files}
-    except Exception:  # numpy, zipfile and zlib each have errors of their own
+        before = read_arrays(file)
+    except ValueError:
         before = {}
     if any(name in now and not np.array_equal(now[name], value) for name, value in before.items()):
         raise UserError(f"the labels are not those in {file}, which the run began with; start a new run")

@@ -5,9 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy.typing as npt
+
+from dlkd.errors import UserError
+
+
+def check_table(kind: str) -> None:
+    """Say before hours of work that a table of this kind cannot be written.
+
+    Raises:
+        UserError: a library is not installed.
+    """
+    if kind == "parquet" and find_spec("pyarrow") is None:
+        raise UserError("a Parquet table needs pyarrow: pip install 'dlkd[parquet]', or write a .csv")
 
 
 def table_bytes(columns: Mapping[str, npt.NDArray[Any]], kind: str) -> bytes:
