@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test check site oldest release-check clean
 
 quickstart: .venv/installed
 	$(BIN)/dlkd quickstart --out runs/quickstart --overwrite
@@ -15,10 +15,25 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The docs as a site in site/. The variable silences a note of the theme's makers about their next generator.
+site: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# With the oldest versions of everything. torch.compile of the losses needs a newer torch.
+OLDEST := tests/losses tests/difficulty tests/methods tests/jobs/test_run.py --ignore tests/losses/test_compile.py \
+	$(addprefix tests/train/test_,log.py checkpoint.py fit.py resume.py trackers.py)
+
+oldest: .venv/installed
+	.ci/oldest $(OLDEST)
+
+# Wheel and sdist in an empty environment; tests/release does it faster, with the libraries that are here.
+release-check: .venv/installed
+	.ci/release-check
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -8,6 +8,7 @@ A table stands between `<!-- KIND FILE ... -->` and `<!-- end -->`:
     <!-- quickstart quickstart.json -->   the rows of `make quickstart`
     <!-- audit audit.json auroc -->       how well each score finds wrong labels; "short" leaves some out
     <!-- actions audit.json -->           what the suggestions of an audit are worth
+    <!-- ship ship.json -->               a student beside its teacher: accuracy, size, time
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from dlkd.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "evidence.md", ROOT / "docs" / "audit.md")
-BLOCK = re.compile(r"(<!-- (means|part|quickstart|audit|actions) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("evidence", "audit", "tutorial")))
 Found = Mapping[str, Any]
 
 
@@ -97,13 +97,36 @@ def actions(found: Found) -> str:
     )
 
 
+SHIPPED = {
+    ("teacher", "PyTorch"): "teacher",
+    ("student", "PyTorch"): "student",
+    ("student", "ONNX Runtime"): "onnx",
+    ("student, int8", "ONNX Runtime"): "int8",
+}
+
+
+def ship(found: Found) -> str:
+    """Accuracy of all seeds beside size and times of the first: teacher, student, its files, the student alone."""
+    rows = [["student alone", "PyTorch", spread(found["accuracy"]["alone"]), "", "", ""]]
+    for of in found["benchmark"]["rows"]:
+        name = SHIPPED.get((of["model"], of["engine"]))
+        figures = "" if name is None else spread(found["accuracy"][name])
+        times = [f"{of[f'median_ms_{n}']:.1f} / {of[f'p95_ms_{n}']:.1f}" for n in found["benchmark"]["batches"]]
+        rows.append([of["model"], of["engine"], figures, f"{of['megabytes']:.1f}", *times])
+    times = [f"ms for {n}, median / 95 %" for n in found["benchmark"]["batches"]]
+    return markdown(["model", "runs in", "test accuracy %", "size, MB", *times], rows, "llrrrr")
+
+
 KINDS: dict[str, Callable[..., str]] = {
     "means": means,
     "part": part,
     "quickstart": quickstart,
     "audit": audit,
     "actions": actions,
+    "ship": ship,
 }
+
+BLOCK = re.compile(rf"(<!-- ({'|'.join(KINDS)}) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def renewed(text: str, results: Path = RESULTS) -> str:

@@ -5,9 +5,11 @@ import csv
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -214,3 +216,57 @@ def own_module(tmp_path, monkeypatch):
     yield write
     for name in made:
         sys.modules.pop(name, None)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser without a window; skipped where there is none, but in the gate.
+
+    It ends with its module: the event loop of playwright would be in the way of other tests' own.
+    """
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed")
+    if program is None:
+        missing(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a file or the address of a server as a new user; in the end nothing but what was expected failed, and every
+    request went to where the page came from."""
+    contexts, requests, problems, allowed, places = [], [], [], [], []
+
+    def opened(place, expected="", before="", **options):
+        context = browser.new_context(**options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        if before:
+            context.add_init_script(before)
+        allowed.extend([expected] if expected else [])
+        url = place.as_uri() if isinstance(place, Path) else place
+        places.append("file:" if url.startswith("file:") else "/".join(url.split("/")[:3]) + "/")
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and problems.append(line.text))
+        page.goto(url)
+        page.wait_for_load_state("networkidle")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [line for line in problems if not any(words in line for words in allowed)] == []
+    assert all(any(words in line for line in problems) for words in allowed)
+    assert requests and all(url.startswith((*places, "data:", "blob:")) for url in requests), requests

@@ -24,8 +24,11 @@ _HOME = {
     "kd_loss": "dlkd.losses",
     "probe_distance": "dlkd.difficulty",
     "prune_teacher": "dlkd.difficulty",
+    "Run": "dlkd.notebook",
+    "distill": "dlkd.notebook",
     "replay": "dlkd.train.replay",
     "run": "dlkd.jobs.run",
+    "train_classifier": "dlkd.notebook",
 }
 __all__ = [
     "DLKDLoss",
@@ -37,13 +40,16 @@ __all__ = [
     "FrozenTeacher",
     "InputFormat",
     "ModelOptions",
+    "Run",
     "TeacherOptions",
     "TrainOptions",
+    "distill",
     "kd_loss",
     "probe_distance",
     "prune_teacher",
     "replay",
     "run",
+    "train_classifier",
 ]
 
 if TYPE_CHECKING:
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     from dlkd.losses import kd_loss
     from dlkd.methods import DLKDLoss
     from dlkd.models import InputFormat
+    from dlkd.notebook import Run, distill, train_classifier
     from dlkd.teacher import FrozenTeacher
     from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions, TrainOptions
     from dlkd.train.replay import replay

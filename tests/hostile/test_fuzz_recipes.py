@@ -137,7 +137,6 @@ def test_no_file_is_read_in_the_name_of_another(here, dlkd):
         (DistillOptions(method="kd+mine:TOP3"), "--method mine:TOP3"),
         (DistillOptions(student=ModelOptions("mine:net")), "--student.name mine:net"),
         (DistillOptions(teacher=TeacherOptions([None, "mine:net"])), "--teacher.name mine:net"),
-        (DistillOptions(student=ModelOptions("hf:net")), "--student.name hf:net"),  # of data sets alone
     ],
 )
 def test_code_has_to_be_named_by_the_user(options, named):

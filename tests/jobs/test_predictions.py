@@ -1,5 +1,6 @@
 """``predictions.npz``: what the student of a run says of each image, derived again from its weights."""
 
+import io
 import json
 
 import numpy as np
@@ -32,6 +33,8 @@ def runs(tmp_path_factory, distill, good):
     folder = tmp_path_factory.mktemp("predictions")
     good(*distill(folder / "noisy", *NOISE, "--method", "dlkd"))
     good(*distill(folder / "held_out", "--method", "dlkd", "--score_on", "held_out"))
+    good(*distill(folder / "shuffled", "--method", "dlkd", "--loss.shuffled", "true"))
+    good(*distill(folder / "kd", "--method", "kd"))
     good(*distill(folder / "ce", "--method", "ce", "--data.held_out", 0))
     return folder
 
@@ -39,10 +42,16 @@ def runs(tmp_path_factory, distill, good):
 def test_which_arrays_are_there(runs):
     base = ("ids", "labels", "predicted", "confidence")
     held_out, test = ([f"{part}_{name}" for name in base] for part in ("held_out", "test"))
-    assert kept(runs / "noisy").keys() == {*held_out, *test, "held_out_clean", "test_distance"}
-    assert kept(runs / "held_out").keys() == {*held_out, "held_out_distance"}
+    taught = ("teacher", "teacher_confidence", "distance", "level", "temperature")
+    of_teacher = {f"test_{name}" for name in taught}
+    assert kept(runs / "noisy").keys() == {*held_out, *test, "held_out_clean", *of_teacher}
+    assert kept(runs / "held_out").keys() == {*held_out, *(f"held_out_{name}" for name in taught)}
+    without_level = {"test_teacher", "test_teacher_confidence"}
+    # The temperature of another image says nothing of this one.
+    assert kept(runs / "shuffled").keys() == {*held_out, *test, *of_teacher} - {"test_temperature"}
+    assert kept(runs / "kd").keys() == {*held_out, *test, *without_level}
     assert kept(runs / "ce").keys() == {*test}
-    for name in ("noisy", "held_out", "ce"):
+    for name in ("noisy", "held_out", "shuffled", "kd", "ce"):
         for part in ("held_out", "test"):
             assert len({len(v) for k, v in kept(runs / name).items() if k.startswith(part)}) <= 1
 
@@ -60,6 +69,40 @@ def test_answers_are_those_of_the_student(runs):
         assert np.array_equal(found[f"{part}_predicted"], p.argmax(axis=1))
         assert found[f"{part}_confidence"] == pytest.approx(p.max(axis=1), rel=1e-6)
         assert torch.equal(torch.from_numpy(found[f"{part}_predicted"]), logits.argmax(dim=1))
+
+
+@pytest.mark.parametrize(("run", "part"), [("noisy", "test"), ("held_out", "held_out"), ("kd", "test")])
+def test_answers_of_the_teacher_are_those_of_its_weights(runs, teacher, run, part):
+    samples = load_data(DataOptions(per_class=30)).part(part)
+    loaded = load_model(None, teacher, 10, channels=1)
+    p = softmax(logits_of(loaded.module, samples, loaded.input_format, None)[0].double().numpy(), axis=1)
+    found = kept(runs / run)
+    assert np.array_equal(found[f"{part}_teacher"], p.argmax(axis=1))
+    assert found[f"{part}_teacher_confidence"] == pytest.approx(p.max(axis=1), abs=1e-4)
+    accuracy = 100 * (found[f"{part}_teacher"] == samples.labels.numpy()).mean()
+    assert results(runs / run)["teacher"][part]["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(("run", "part"), [("noisy", "test"), ("held_out", "held_out")])
+def test_level_is_the_rank_among_the_reference_and_temperature_follows(runs, run, part):
+    found = kept(runs / run)
+    content = (runs / run / "checkpoint.pt").read_bytes().split(b"\n", 1)[1]
+    quantiles = torch.load(io.BytesIO(content), weights_only=True)["method"]["temperature.level.quantiles"].numpy()
+    rank = np.interp(found[f"{part}_distance"], quantiles, np.linspace(0, 1, quantiles.size))
+    assert found[f"{part}_level"] == pytest.approx(rank, abs=1e-4)
+    assert found[f"{part}_temperature"] == pytest.approx(2 + 4 * rank, abs=1e-3)
+    tenths = np.minimum((10 * found[f"{part}_level"]).astype(int), 9)
+    told = {row["decile"]: row["samples"] for row in results(runs / run)["by_level"]}
+    assert told == {k + 1: int((tenths == k).sum()) for k in np.unique(tenths)}
+
+
+def test_digests_name_the_images_of_each_part(runs):
+    """The same for the same images whatever their labels; no digest of test images that were not read."""
+    told = {name: results(runs / name)["images"] for name in ("noisy", "held_out", "kd", "ce")}
+    assert told["noisy"] == told["kd"] and told["noisy"].keys() == {"held_out", "test"}
+    assert told["held_out"] == {"held_out": told["kd"]["held_out"]} and told["ce"] == {"test": told["kd"]["test"]}
+    test = load_data(DataOptions(per_class=30)).test
+    assert told["kd"]["test"] == test.digest() != load_data(DataOptions(seed=1)).test.digest()
 
 
 def test_true_labels_are_those_of_the_data(runs):

@@ -19,11 +19,11 @@ SPARSITY = """Parser key "probe.sparsity":
     [
         (
             "Parser key \"epochs\":\n  Expected a <class 'int'>. Got value: many",
-            "expected --epochs to be a whole number, but got many",
+            "expected --epochs to be a whole number or auto, but got many",
         ),
         (
             "Parser key \"epochs\":\n  Expected a <class 'int'>. Got value: ",
-            "expected --epochs to be a whole number, but got nothing",
+            "expected --epochs to be a whole number or auto, but got nothing",
         ),
         (SPARSITY, "expected --probe.sparsity to be a number or a list, each a number or auto, but got abc"),
         (

@@ -73,6 +73,46 @@ def test_curves_without_teacher_and_without_loss(figure):
     opened(pictures.curves([row(1, kd=0.0, agreement=0.0, loss=0.0, ce=0.0)]))
 
 
+def test_curves_together(figure):
+    """A line for each run in both halves; dotted where it is of training views."""
+    held = [row(k + 1, held_out_accuracy=40.0 + k) for k in range(3)]
+    first, odd = held[0], {k: v for k, v in held[1].items() if k != "held_out_accuracy"}
+    opened(pictures.curves_together({"a": held, "b": [row(1), row(2)], "c": [first, odd]}))
+    (_, above), (below, lines) = figure[0]
+    assert above[0].tolist() == [[k + 1, 2.0 / (k + 1)] for k in range(3)]
+    assert lines[0].tolist() == [[1, 40], [2, 41], [3, 42]] and lines[1].tolist() == [[1, 10], [2, 20]]
+    assert lines[2].tolist() == [[1, 40]]
+    assert [line.get_linestyle() for line in below.lines] == ["-", ":", "-"]
+    opened(pictures.curves_together({"nothing to lose": [row(1, loss=0.0)]}))
+
+
+def test_many_lines_are_told_apart_and_have_their_names_as_they_are(monkeypatch):
+    names = [*NAMES, *(f"run {k}" for k in range(23))]
+    seen = []
+    save = pictures.png
+
+    def look(figure):
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        seen.append([text.get_text().strip() for text in legend.get_texts()])
+        styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+        assert len(styles) >= len(names)
+        box = legend.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+        return save(figure)
+
+    monkeypatch.setattr(pictures, "png", look)
+    bins = [{"confidence": 0.5, "accuracy": 0.5, "decile": 1, "epoch": 1, "loss": 1.0}]
+    for draw in (pictures.reliability_diagram, pictures.accuracy_by_level, pictures.curves_together):
+        opened(draw(dict.fromkeys(names, bins)))
+    cut = [name if len(name) <= 22 else f"{name[:21]}…" for name in names]
+    assert seen == [cut] * 3
+
+
+def test_names_in_other_letters_are_no_warning():
+    opened(pictures.reliability_diagram({"数字": [{"confidence": 1.0, "accuracy": 1.0}], "б": []}))
+
+
 def test_means(figure):
     opened(pictures.means(NAMES, np.linspace(5, 95, len(NAMES)), [0.0, *[2.0] * (len(NAMES) - 1)]))
     (axes, lines), *_ = figure[0]

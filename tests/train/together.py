@@ -19,6 +19,8 @@ CASES = {
     "memory": ("--method", "kd", "--label.term", "elr"),
     "relations": ("--method", "rkd", "--feature.student_layers", 2),
     "maps": ("--method", "kd+fitnet", "--feature.student_layers", 2, "--feature.teacher_layers", "layer1"),
+    "early stop": (*("--method", "kd", "--epochs", 8, "--early_stop", 1, "--engine.evaluate_every", 1),
+                   *("--optim.lr", 1e-3)),
     "unlabelled": ("--method", "r2kd", "--data.labelled", 0.5),
 }  # fmt: skip
 """Everything of a method that several processes might get wrong, each at least once."""

@@ -114,6 +114,6 @@ class AuditOptions:
             views=self.views,
             label=self.label,
             optim=self.optim,
-            engine=replace(self.engine, tensorboard=False, report=False, evaluate_every=0),
+            engine=replace(self.engine, tensorboard=False, track=None, report=False, evaluate_every=0),
             model=self.model,
         )

@@ -42,6 +42,10 @@ RUN_FLAGS = {
     "overwrite": "replace the run in --out",
     "force": "go on although the preflight says stop",
 }
+DISTILL_FLAGS = {
+    **RUN_FLAGS,
+    "with_baseline": "train the student alone as well, in OUT-baseline, and compare",
+}
 COLLECT = {"collect": "run nothing, but write the tables of what is there"}
 TEST = {"final": "read the test images for every finished cell, and note it in the ledger", **COLLECT}
 REPLACE = {"overwrite": "replace what is there"}
@@ -61,6 +65,8 @@ COMPARE, TUNE = "dlkd.compare.study:CompareOptions", "dlkd.compare.tune:TuneOpti
 REPRODUCE = "dlkd.compare.reproduce:ReproduceOptions"
 AUDIT, CLEAN = "dlkd.audit.options:AuditOptions", "dlkd.audit.clean:CleanOptions"
 EXPORT, PREDICT = "dlkd.export.options:ExportOptions", "dlkd.export.predict:PredictOptions"
+REPORT = "dlkd.report.job:ReportOptions"
+SERVE = "dlkd.serve.job:ServeOptions"
 
 GROUPS = {"store": "keep what the teacher says: build, verify, repair, info"}
 """First words of commands of two."""
@@ -94,15 +100,15 @@ COMMANDS = {
         "a classifier on labels alone: a teacher, a baseline",
         TRAIN,
         "dlkd.jobs.run:run",
-        "train --data.name folder --data.root photos --out runs/teacher",
+        "train --data photos --model resnet20 --out runs/teacher",
         RUN_FLAGS,
     ),
     "distill": Command(
         "a student from a teacher",
         DISTILL,
         "dlkd.jobs.run:run",
-        "distill --data.name folder --data.root photos --teacher.weights runs/teacher --out runs/student",
-        RUN_FLAGS,
+        "distill --data photos --teacher runs/teacher --student resnet8 --out runs/student",
+        DISTILL_FLAGS,
     ),
     "evaluate": Command(
         "score a trained model",
@@ -110,6 +116,14 @@ COMMANDS = {
         "dlkd.jobs.evaluate:evaluate",
         "evaluate --weights runs/student",
         REPLACE,
+    ),
+    "report": Command(
+        "runs side by side in one page",
+        REPORT,
+        "dlkd.report.job:report",
+        "report runs/student runs/baseline --out report.html",
+        REPLACE,
+        many="runs",
     ),
     "difficulty": Command(
         "how hard each image is for its teacher",
@@ -185,5 +199,15 @@ COMMANDS = {
         "model",
         "images",
         lines_without="out",
+    ),
+    "serve": Command(
+        "a page that shows what a model says of pictures",
+        SERVE,
+        "dlkd.serve.job:serve",
+        "serve runs/student",
+        {},
+        "model",
+        says=False,
+        json=False,
     ),
 }

@@ -8,10 +8,10 @@ _WIDTH = 12
 _SHELVES = {
     "Start": ("quickstart", "doctor", "completion"),
     "Distil": ("train", "distill", "store"),
-    "Look": ("evaluate", "difficulty", "methods"),
+    "Look": ("evaluate", "report", "difficulty", "methods"),
     "Labels": ("audit", "clean"),
     "Compare": ("compare", "tune", "reproduce"),
-    "Ship": ("export", "predict"),
+    "Ship": ("export", "predict", "serve"),
 }
 EXAMPLES = (
     "train --out runs/teacher",

@@ -26,6 +26,7 @@ from dlkd.cli.words import many_words
 from dlkd.errors import UserError, printable
 from dlkd.pages.explain import explain
 from dlkd.pages.merge import Page, merged, nested, taken_out
+from dlkd.pages.places import with_places, with_underscores
 from dlkd.pages.plain_yaml import plain_values
 from dlkd.pages.recipes import with_config_files
 from dlkd.pages.typed import instantiate
@@ -88,9 +89,12 @@ def _run(arguments: list[str]) -> None:
     if wanted not in COMMANDS and not {"-h", "--help", "--version"} & {*arguments}:
         raise UserError(_no_command(wanted))
     try:
+        open_groups = _open_groups(wanted)
+        arguments = with_underscores(arguments, open_groups)
         rest = [a for a in arguments if wanted not in COMMANDS or a.removeprefix("--") not in COMMANDS[wanted].screen]
         rest, words = many_words(_with_word(rest, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
-        rest, given = taken_out(rest, _open_groups(wanted))
+        rest = with_places(rest, _groups(wanted) | open_groups)
+        rest, given = taken_out(rest, open_groups)
         files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
         with plain_values():
             parsed = _whole_parser(wanted).parse_args(files_read)
@@ -212,11 +216,14 @@ def _wanted(arguments: Sequence[str]) -> str:
 
 
 def _with_word(arguments: list[str], command: str) -> list[str]:
-    """``dlkd reproduce ROW`` as ``dlkd reproduce --row=ROW``."""
+    """``dlkd reproduce ROW`` as ``dlkd reproduce --row=ROW``, ``dlkd report A B`` as ``dlkd report --runs A B``."""
     at = arguments.index(command.split()[-1]) + 1 if command in COMMANDS else len(arguments)
-    if at < len(arguments) and not arguments[at].startswith("-") and COMMANDS[command].word:
-        return [*arguments[:at], f"--{COMMANDS[command].word}={arguments[at]}", *arguments[at + 1 :]]
-    return arguments
+    if at == len(arguments) or arguments[at].startswith("-"):
+        return arguments
+    word, many = COMMANDS[command].word, COMMANDS[command].many
+    if word:
+        return [*arguments[:at], f"--{word}={arguments[at]}", *arguments[at + 1 :]]
+    return [*arguments[:at], f"--{many}", *arguments[at:]] if many else arguments
 
 
 def _with_own_settings(arguments: list[str], command: str) -> list[str]:

@@ -16,7 +16,7 @@ from dlkd.pages.merge import nested
 
 LOOKED_UP: dict[str, tuple[str, ...]] = {"method": (), "methods": (), "data.name": ("hf",)}
 """What may stand before a colon without being imported, by the option that names code."""
-MODELS = ("cifar", "timm", "torchvision")
+MODELS = ("cifar", "timm", "torchvision", "hf")
 """The same of every other ``name``: those are of models."""
 
 

@@ -17,9 +17,9 @@ from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, hol
 from dlkd.compare.study import WHERE, Cell, CompareOptions
 from dlkd.compare.work import failure, mend
 from dlkd.errors import UserError
-from dlkd.jobs.card import CONFIG, plain
-from dlkd.jobs.results import PREDICTIONS
-from dlkd.jobs.run import RESULTS
+from dlkd.jobs.card import CONFIG, PREDICTIONS, plain
+from dlkd.jobs.run import INVOCATION, RESULTS
+from dlkd.train.auto import as_recorded
 
 FIGURES: dict[str, tuple[str, ...]] = {
     "held_out": ("held_out", "accuracy"),
@@ -218,10 +218,11 @@ def _check_same(cell: Cell) -> None:
     """A finished cell must be of the settings that are asked for now; where the data lie does not count."""
     file = cell.options.out / CONFIG
     try:
-        before = _that_counts(yaml.safe_load(file.read_text()))
+        page = yaml.safe_load(file.read_text())
+        before, asked = _that_counts(page), as_recorded(cell.options, page)
     except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
         raise UserError(_damaged(file)) from error
-    for key, value in _that_counts(plain(cell.options)).items():
+    for key, value in _that_counts(plain(asked)).items():
         if value == before.get(key):
             continue
         raise UserError(
@@ -232,7 +233,7 @@ def _check_same(cell: Cell) -> None:
 
 def _that_counts(page: Mapping[str, Any]) -> dict[str, Any]:
     """Of the options of a run, those that decide what comes out but for its rounding."""
-    apart = ("out", "seed", "resume", "overwrite", "force", "store", "device")
+    apart = (*INVOCATION, "seed", "store", "device")
     return {key: value for key, value in page.items() if key not in apart} | {
         "data": {k: v for k, v in page["data"].items() if k not in WHERE},
         "engine": page["engine"]["precision"],

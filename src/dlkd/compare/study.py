@@ -23,9 +23,12 @@ from dlkd.train.options import DistillOptions, StorageOptions
 
 ONE = "all"
 """Name of the only condition or pair where none is given."""
-WHERE = ("root", "noise_file")
-"""Options of the data that say where they lie: of a machine, not of a study."""
-QUICK: Page = {"engine": {"tensorboard": False, "report": False, "evaluate_every": 0}, "score_on": "held_out"}
+WHERE = ("root", "noise_file", "download", "verify", "workers", "timeout")
+"""Options of the data that say where they lie and how they are read: of a machine, not of a study."""
+QUICK: Page = {
+    "engine": {"tensorboard": False, "track": None, "report": False, "evaluate_every": 0},
+    "score_on": "held_out",
+}
 """What cells have unless the study says otherwise: only what the comparison reads."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,12 +15,16 @@ from dlkd.data.cleaned import read_cleaned
 from dlkd.data.noise import LabelNoise, NoiseKind, NoiseReport
 from dlkd.data.same_images import duplicate_remark
 from dlkd.data.samples import UNLABELLED, FilePixels, Indices, Samples, stratified_folds, stratified_split
-from dlkd.data.sources import check_source_name, has_columns, in_folders, open_source, unlabelled_files
-from dlkd.data.verify import verify_images
+from dlkd.data.sources import NAMES, check_source_name, has_columns, in_folders, open_source, unlabelled_files
+from dlkd.data.verify import Verify, damaged, without
 from dlkd.errors import UserError
 
 MAX_SIDE = 1 << 13
 """In pixels: a batch of larger images fits into no memory."""
+
+
+UNEVEN = 5
+"""A class with so many times the images of another is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class DataOptions:
         download: fetch a data set into root where it is missing, if somebody gives it for fetching.
         image_column: of a table, the column of paths; of a Hugging Face set, that of images.
         label_column: the same, of labels.
-        verify: decode every image before the run, so that a damaged one is told at once.
+        verify: decode every image before the run (true), so that a damaged one is told at once; of files, those whose
+            first or last bytes look wrong (auto), or none (false). skip decodes all and leaves the damaged ones out.
         per_class: use only the first so many training images of each class.
         held_out: share of the training images kept apart, with their labels as given, for every choice.
         folds: cut the training images into so many parts, of which one is kept apart instead.
@@ -68,7 +74,7 @@ class DataOptions:
     download: bool = True
     image_column: str | None = None
     label_column: str | None = None
-    verify: bool = False
+    verify: Verify = "auto"
     per_class: int | None = None
     held_out: float = 0.1
     folds: int | None = None
@@ -123,6 +129,23 @@ class DataOptions:
         if self.image_size is not None and self.image_size > MAX_SIDE:
             raise UserError(f"expected --data.image_size to be at most {MAX_SIDE}, but got {self.image_size}")
 
+    def words(self) -> str:
+        """How a command line says it."""
+        given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        place = given.pop("root", None) if self.name in ("folder", "table", "npz") else None
+        if place is not None:
+            del given["name"]
+            # The name of a data set would mean that.
+            start = ["--data", f"./{place}" if str(place) in NAMES else str(place)]
+        else:
+            start = ["--data", given.pop("name", self.name)]
+        rest = [
+            part
+            for name, of in given.items()
+            for part in (f"--data.{name}", str(of).lower() if of is True or of is False else str(of))
+        ]
+        return shlex.join([*start, *rest])
+
     @property
     def label_noise(self) -> LabelNoise:
         """The options that say which labels are wrong; false where none is."""
@@ -144,6 +167,8 @@ class DataSet(NamedTuple):
     """``[M]``: the labels of all training images as the data set has them, by the number of the sample."""
     noise: NoiseReport | None = None
     """How labels became wrong, if they did."""
+    words: str = ""
+    """The options of a command line that give it."""
     earlier: tuple[Samples, ...] = ()
     """What ``train`` was before some of each class were taken and labels were cleaned: a teacher may have been trained
     on that."""
@@ -167,8 +192,12 @@ class DataSet(NamedTuple):
         return samples
 
 
-def load_data(options: DataOptions) -> DataSet:
+def load_data(options: DataOptions, *, sealed: bool = False) -> DataSet:
     """Read the data set, wrong labels and splits included.
+
+    Args:
+        options: which.
+        sealed: nobody may open the test images, not even to see whether one is damaged.
 
     Raises:
         UserError: missing, damaged or empty data, fewer than two classes, labels out of range.
@@ -196,15 +225,24 @@ def load_data(options: DataOptions) -> DataSet:
         train = train.take(_first_of_each_class(train.labels, options.per_class))
     if (duplicates := duplicate_remark(train, test)) is not None:
         remarks.append(duplicates)
-    if options.verify:
-        verify_images(train, test)
+    (bad, *bad_test), found = damaged((train,) if sealed else (train, test), options.verify)
+    remarks += found
+    if bad_test:
+        test, _ = without(test, bad_test[0])
+    if not len(test):
+        raise UserError("expected at least one test image that can be read, but all are damaged; replace them")
     # Split by the labels as they came: runs with and without noise then train on the same images. From a
     # stream of its own: with the draws of the noise, wrong labels would gather in the held-out part.
     rest, chosen = _split(train, options)
     noise: NoiseReport | None = None
+    if options.noise_kind == "instance":  # which looks at the images, but draws by their numbers
+        train, (rest, chosen) = without(train, bad, rest, chosen)
+        bad = bad[:0]
     if options.label_noise:
         train, noise = options.label_noise.apply(train, source.train, options.seed, options.name)
         remarks.append(noise.sentence())
+    # Not before: the others keep their part, and their wrong label, whatever is left out.
+    train, (rest, chosen) = without(train, bad, rest, chosen)
     if options.held_out and not len(chosen):
         remarks.append("too few images for a held-out part: nothing can be chosen on this run")
     held_out = train.take(chosen) if len(chosen) else None
@@ -213,6 +251,8 @@ def load_data(options: DataOptions) -> DataSet:
     if not len(train):
         raise UserError("expected at least one training image; give smaller shares, or more images")
     _check_classes(source.train, clean)
+    if (uneven := _uneven(train)) is not None:
+        remarks.append(uneven)
     earlier: tuple[Samples, ...] = ()
     if options.train_per_class is not None:
         earlier, few = (train,), _first_of_each_class(clean, options.train_per_class)
@@ -230,9 +270,27 @@ def load_data(options: DataOptions) -> DataSet:
     if options.unlabelled is not None:
         roots = [part.pixels.root for part in (train, test) if isinstance(part.pixels, FilePixels)]
         files = unlabelled_files(options.unlabelled, roots)
-        train = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
+        more = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
+        (bad,), found = damaged((more.take(np.arange(len(train), len(more))),), options.verify)
+        train, _ = without(more, len(train) + bad)
+        remarks += found
         remarks.append(f"{len(files)} images without labels were added from {options.unlabelled}")
-    return DataSet(options.name, train, held_out, test, tuple(remarks), source.train.labels, noise, earlier)
+    return DataSet(
+        options.name, train, held_out, test, tuple(remarks), source.train.labels, noise, options.words(), earlier
+    )
+
+
+def _uneven(train: Samples) -> str | None:
+    """What to tell of classes of which one has many times the images of another."""
+    counts = train.labels[train.labels >= 0].bincount(minlength=len(train.class_names))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < UNEVEN * counts[least]:
+        return None
+    return (
+        f"the classes are uneven: {train.class_names[most]!r} has {counts[most]} training images, "
+        f"{train.class_names[least]!r} {counts[least]}; look at the balanced accuracy, for accuracy says little of the "
+        "small ones"
+    )
 
 
 def _split(train: Samples, options: DataOptions) -> tuple[Indices, Indices]:

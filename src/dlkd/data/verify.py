@@ -1,32 +1,91 @@
-"""Every image opened once before a run."""
+"""Files that are no images, or half of one, found before a run begins and not in its third hour."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from typing import Literal
 
-from dlkd.data.pixels import FilePixels
+import numpy as np
+
+from dlkd.data.pixels import FilePixels, Indices
 from dlkd.data.samples import Samples
 from dlkd.errors import UserError
 
+Verify = bool | Literal["auto", "skip"]
+"""Decode no image before the run, each, those whose first and last bytes look wrong, or each and go on without the
+damaged ones."""
+TAIL = 4096
+"""Bytes at the end of a file in which its format's end has to stand: cameras write more behind it."""
+STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"P", b"\0\0\0\x0cjP  ")
+"""First bytes of the formats that are read."""
+ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
+"""What stands at the end of a whole file, by its first bytes; others say nothing there."""
 
-def verify_images(*parts: Samples) -> None:
-    """Decode every image; those in memory were decoded before.
+
+def damaged(parts: Sequence[Samples], how: Verify) -> tuple[list[Indices], list[str]]:
+    """Positions of the damaged images of each part, to be left out, and what there is to say of them.
+
+    Args:
+        parts: images, looked at as ``how`` says.
 
     Raises:
         UserError: in one line, how many cannot be read, and the first of them.
     """
-    bad: list[str] = []
-    for samples in parts:
-        pixels = samples.pixels
-        if isinstance(pixels, FilePixels):
-            # Decoders release the interpreter; the objects of others may not bear several threads.
-            with ThreadPoolExecutor(os.cpu_count() if type(pixels) is FilePixels else 1) as threads:
-                found = threads.map(_reason, repeat(pixels), range(len(pixels)))
-                bad += [reason for reason in found if reason is not None]
-    if bad:
-        raise UserError(bad[0] + (f" ({len(bad)} such images in all)" if len(bad) > 1 else ""))
+    if how is False:
+        return [np.empty(0, np.int64) for _ in parts], []
+    bad = [_damaged(part, quick=how == "auto") for part in parts]
+    reasons = [reason for found in bad for reason in found.values()]
+    positions = [np.array([*found], np.int64) for found in bad]
+    if not reasons:
+        return positions, []
+    count = f" ({len(reasons)} such images in all)" if len(reasons) > 1 else ""
+    if how != "skip":
+        raise UserError(f"{reasons[0]}, or leave out what is damaged by --data.verify skip{count}")
+    were = "damaged image was" if len(reasons) == 1 else "damaged images were"
+    return positions, [f"{len(reasons)} {were} left out, the first: {reasons[0]}"]
+
+
+def without(samples: Samples, bad: Indices, *parts: Indices) -> tuple[Samples, list[Indices]]:
+    """``samples`` without those at ``bad``, and where those at the positions ``parts`` are then."""
+    if not len(bad):
+        return samples, [*parts]
+    kept = np.delete(np.arange(len(samples)), bad)
+    return samples.take(kept), [np.searchsorted(kept, part[np.isin(part, kept)]) for part in parts]
+
+
+def _damaged(samples: Samples, *, quick: bool) -> dict[int, str]:
+    """Reasons by position. Images in memory were decoded before; objects of others have no bytes to look at."""
+    pixels = samples.pixels
+    own = type(pixels) is FilePixels
+    if not isinstance(pixels, FilePixels) or (quick and not own):
+        return {}
+    # Decoders release the interpreter; the objects of others may not bear several threads.
+    with ThreadPoolExecutor(os.cpu_count() if own else 1) as threads:
+        asked = range(len(pixels))
+        if quick:
+            looks = threads.map(_looks_whole, repeat(pixels), asked)
+            asked = [k for k, whole in zip(asked, looks, strict=True) if not whole]  # type: ignore[assignment]
+        found = threads.map(_reason, repeat(pixels), asked)
+        return {k: reason for k, reason in zip(asked, found, strict=True) if reason is not None}
+
+
+def _looks_whole(pixels: FilePixels, position: int) -> bool:
+    """By the first and the last bytes of the file; one that does not is decoded to be sure."""
+    try:
+        with pixels.open(position) as file:
+            head = file.read(16)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            tail = file.read(TAIL)
+    except OSError:
+        return False
+    start = next((s for s in STARTS if head.startswith(s)), None)
+    if start == b"RIFF":
+        return size >= int.from_bytes(head[4:8], "little") + 8
+    return start is not None and ENDS.get(start, b"") in tail
 
 
 def _reason(pixels: FilePixels, position: int) -> str | None:

@@ -23,6 +23,9 @@ EXTRAS = {
     "cleanlab": "dlkd audit with cleanlab's own judgement",
     "corruptions": "dlkd evaluate --corruptions imagenet-c",
     "onnx": "dlkd export --to onnx",
+    "serve": "dlkd serve",
+    "wandb": "--engine.track wandb",
+    "mlflow": "--engine.track mlflow",
 }
 """What each is for; an extra that is not named is for those who work on dlkd."""
 

@@ -17,12 +17,8 @@ from dlkd.export.checked import Images
 from dlkd.export.graph import to_onnx
 from dlkd.export.preprocessing import INPUT, Preprocessing
 from dlkd.export.runners import onnx_session
-from dlkd.export.student import Student
-from dlkd.jobs.card import CONFIG
+from dlkd.export.student import Student, teacher_options
 from dlkd.models import build_model, default_input_format
-from dlkd.models.registry import resolve_name
-from dlkd.pages.plain_yaml import read_plain
-from dlkd.pages.typed import typed
 from dlkd.train.options import TeacherOptions
 from dlkd.train.teachers import load_teacher
 
@@ -90,24 +86,13 @@ def in_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Timed:
 
 def teacher_of_run(student: Student, images: Images) -> tuple[nn.Module, Preprocessing] | str:
     """The teacher of the student's run; in words why not, where there is none that can be loaded."""
-    if not (student.folder / CONFIG).is_file():
-        return "the weights lie without their run"
+    options = teacher_options(student.folder)
+    if isinstance(options, str):
+        return options
     try:
-        config = read_plain(student.folder / CONFIG)
-        if "teacher" not in config:
-            return "its run had no teacher"
-        options = typed(TeacherOptions, config["teacher"])
-        if options == TeacherOptions():
-            return "its run had no teacher"
-        for source in options.each():
-            # To build from a factory is to run code, and a file must never do that.
-            if source.name is not None and resolve_name(source.name).source == "factory":
-                return f"its teacher is made by {source.name:.80}, which would be imported and run"
         return _loaded(options, images.data, student)
-    except (UserError, ValueError, OSError) as error:
+    except Exception as error:  # a stranger's teacher raises whatever it likes
         return f"its teacher could not be loaded: {first_line(error):.200}"
-    except Exception as error:  # YAML and options of the wrong kind have many
-        return f"{CONFIG} of the run could not be read: {first_line(error):.200}"
 
 
 def _loaded(options: TeacherOptions, data: DataSet, student: Student) -> tuple[nn.Module, Preprocessing]:

@@ -61,10 +61,14 @@ class Predictor(NamedTuple):
     def _answer(self, path: Path, row: Tensor, top: int) -> Answer:
         if not row.isfinite().all():
             return Answer(path, (), "the model's logits are not finite")
-        names = self.preprocessing.class_names
-        values, classes = row.sort(descending=True, stable=True)
-        best = zip(classes[:top].tolist(), values[:top].tolist(), strict=True)
-        return Answer(path, tuple((names[k], value) for k, value in best))
+        return Answer(path, most_probable(row, self.preprocessing.class_names, top))
+
+
+def most_probable(row: Tensor, names: Sequence[str], top: int) -> tuple[tuple[str, float], ...]:
+    """The ``top`` classes of probabilities ``[C]`` with their values, the largest first."""
+    values, classes = row.sort(descending=True, stable=True)
+    best = zip(classes[:top].tolist(), values[:top].tolist(), strict=True)
+    return tuple((names[k], value) for k, value in best)
 
 
 def open_predictor(

@@ -9,10 +9,15 @@ from typing import Any, NamedTuple
 from dlkd.errors import UserError, first_line
 from dlkd.export.preprocessing import Preprocessing
 from dlkd.files import MARKER, made_by
+from dlkd.jobs.card import CONFIG
 from dlkd.jobs.run import RESULTS
 from dlkd.models import LoadedModel, load_model
+from dlkd.models.registry import resolve_name
 from dlkd.models.trained import DESCRIPTION_BYTES, STUDENT_FILE
+from dlkd.pages.plain_yaml import read_plain
+from dlkd.pages.typed import typed
 from dlkd.regular import read_regular
+from dlkd.train.options import TeacherOptions
 
 IN_MEMORY = ("digits", "cifar10", "cifar100", "npz")
 """Data sets whose images are shown as they are; those of files are resized and cropped."""
@@ -79,6 +84,28 @@ def student_file(path: Path) -> Path:
     if not file.is_file():
         raise UserError(f"expected a run of dlkd in {path}, but there is no {STUDENT_FILE}; give the folder of a run")
     return file
+
+
+def teacher_options(folder: Path) -> TeacherOptions | str:
+    """Those of the run in ``folder``; in words why not, where it has no teacher or one that a factory would make."""
+    if not (folder / CONFIG).is_file():
+        return "the weights lie without their run"
+    try:
+        config = read_plain(folder / CONFIG)
+        if "teacher" not in config:
+            return "its run had no teacher"
+        options = typed(TeacherOptions, config["teacher"])
+        if options == TeacherOptions():
+            return "its run had no teacher"
+        for source in options.each():
+            # To build from a factory is to run code, and a file must never do that.
+            if source.name is not None and resolve_name(source.name).source == "factory":
+                return f"its teacher is made by {source.name:.80}, which would be imported and run"
+    except (UserError, ValueError, OSError) as error:
+        return f"its teacher could not be loaded: {first_line(error):.200}"
+    except Exception as error:  # YAML and options of the wrong kind have many
+        return f"{CONFIG} of the run could not be read: {first_line(error):.200}"
+    return options
 
 
 def _description(file: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from dlkd.arrays import write_arrays
@@ -20,13 +19,15 @@ from dlkd.evaluate import (
     mislabelled,
     reliability,
 )
-from dlkd.files import write_atomic, write_json
-from dlkd.jobs.card import machine, trained_on
+from dlkd.files import MARKER, write_atomic, write_json
+from dlkd.jobs.baseline import WORDS, against_baseline
+from dlkd.jobs.card import PREDICTIONS, machine, trained_on
 from dlkd.models import save_student
 from dlkd.report import run_page
+from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
+from dlkd.train.trackers import end_tracking
 
-PREDICTIONS = "predictions.npz"
 Split = Literal["held_out", "test"]
 
 
@@ -40,15 +41,16 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         "student": session.model.name,
         "parameters": sum(p.numel() for p in student.parameters()),
         "seed": session.options.seed,
-        "epochs": session.options.epochs,
+        "epochs": session.history[-1]["epoch"],
         "weights": "moving average" if session.average is not None else "last epoch",
         "training": session.history[-1],
         "seconds": _seconds(session),
         "noise": None if data.noise is None else data.noise.to_dict(),
-        "remarks": session.remarks,
+        "remarks": [*session.remarks, *_stopped_early(session)],
         **machine(),
     }
     answers: dict[str, Any] = {}
+    results["images"] = {}
     logits = labels = torch.empty(0)
     parts: list[Split] = ["held_out"] if data.held_out is not None else []
     for part in dict.fromkeys([*parts, session.options.score_on]):  # those of the report come last
@@ -59,14 +61,16 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         if samples.wrong is not None and samples.wrong.any():
             results[f"{part}_clean"] = figures(logits, data.clean_of(samples))
         answers |= predictions(part, logits, samples, data)
+        # By which whoever puts runs side by side knows that they were scored on the same images.
+        results["images"][part] = samples.digest()
     results["reliability"] = [r._asdict() for r in reliability(logits, labels)]
     if noisy := mislabelled(data):
         results["memorisation"] = memorised(student, noisy, session.input_format, session.size)
     difficulty: dict[str, Any] | None = None
     if session.lessons is not None and session.teaching is not None:
-        difficulty = _against_teacher(session, logits, labels, results)
-    if difficulty is not None:
-        answers[f"{session.options.score_on}_distance"] = np.float32(difficulty["distance"])
+        difficulty = _against_teacher(session, logits, labels, results, answers)
+    if isinstance(session.options, DistillOptions) and session.options.with_baseline:
+        results["baseline"] = against_baseline(session, answers)
     _save_predictions(session, answers)
     save_student(
         session.folder,
@@ -91,17 +95,24 @@ def finish(session: Session, command: str) -> dict[str, Any]:
     # Last: a run with results is a finished run.
     write_json(session.folder / "results.json", results)
     session.say(_sentence(results, session))
+    if "baseline" in results:
+        session.say(results["baseline"]["verdict"])
+    end_tracking(session, [session.folder / name for name in (MARKER, "results.json", "report.html")])
     return results
 
 
 def _against_teacher(
-    session: Session, logits: torch.Tensor, labels: torch.Tensor, results: dict[str, Any]
+    session: Session, logits: torch.Tensor, labels: torch.Tensor, results: dict[str, Any], answers: dict[str, Any]
 ) -> dict[str, Any] | None:
-    teaching, lessons = session.teaching, session.lessons
+    """Add to ``results`` and ``answers`` what the teacher says; returns what the report shows of difficulty, if it is
+    known."""
+    teaching, lessons, part = session.teaching, session.lessons, session.options.score_on
     assert teaching is not None and lessons is not None
     lesson = lessons.plain(session.scored, session.size)
+    confidence, said = torch.softmax(lesson.logits.double(), dim=1).max(dim=1)
+    answers |= {f"{part}_teacher": said.numpy(), f"{part}_teacher_confidence": confidence.float().numpy()}
     results["teacher"] = {
-        session.options.score_on: figures(lesson.logits, labels),
+        part: figures(lesson.logits, labels),
         "seen": teaching.seen,
         "labels": teaching.labels,
         "oracle": teaching.labels == "clean" and session.data.noise is not None,
@@ -115,6 +126,11 @@ def _against_teacher(
     level = session.level(distance.to(session.fabric.device)).cpu()
     results["by_level"] = by_level(logits, labels, level, lesson.logits)
     mapping = getattr(session.method.temperature, "mapping", None)
+    answers |= {f"{part}_distance": distance.float().cpu().numpy(), f"{part}_level": level.numpy()}
+    # Shuffled, a temperature is that of another image.
+    if mapping is not None and not getattr(session.method.temperature, "shuffled", False):
+        temperature = mapping(level.to(session.fabric.device))
+        answers[f"{part}_temperature"] = temperature.detach().float().cpu().numpy()
     # At evenly spaced ranks of the reference, whatever the level makes of them.
     curve = session.level(session.level.quantiles)
     return {
@@ -122,6 +138,17 @@ def _against_teacher(
         "temperature": None if mapping is None else mapping(curve).tolist(),
         "reference": session.level.quantiles.tolist(),
     }
+
+
+def _stopped_early(session: Session) -> list[str]:
+    last, rows = session.history[-1]["epoch"], session.history
+    if last == session.epochs:
+        return []
+    best = max((row for row in rows if "held_out_accuracy" in row), key=lambda row: row["held_out_accuracy"])
+    return [
+        f"stopped after epoch {last} of {session.epochs}, since the held-out accuracy had not risen above the "
+        f"{best['held_out_accuracy']:.2f} % of epoch {best['epoch']}; the learning rate was on its way for all of them"
+    ]
 
 
 def _seconds(session: Session) -> float:
@@ -145,7 +172,7 @@ def _save_predictions(session: Session, answers: dict[str, Any]) -> None:
 
 def _sentence(results: dict[str, Any], session: Session) -> str:
     part = session.options.score_on
-    of, words = results[part], {"test": "test", "held_out": "held-out"}[part]
+    of, words = results[part], WORDS[part]
     line = f"{session.title}: {of['accuracy']:.2f} % of {len(session.scored)} {words} images, calibration error "
     line += f"{of['ece']:.1f} %"
     if "teacher" in results:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dlkd.arrays import read_arrays, write_arrays
 from dlkd.data import DataSet
-from dlkd.errors import UserError, printable
+from dlkd.errors import UserError, first_line, printable
 from dlkd.files import (
     MARKER,
     busy_folder,
@@ -26,21 +26,28 @@ from dlkd.files import (
     new_run_folder,
     write_atomic,
 )
+from dlkd.jobs.baseline import baseline_folder, baseline_options, check_baseline
 from dlkd.jobs.card import CONFIG, plain, run_card
+from dlkd.jobs.card import RESULTS as RESULTS
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
 from dlkd.quiet import is_quiet
 from dlkd.store.shards import SETTINGS, locked
+from dlkd.train.auto import as_recorded, said
 from dlkd.train.checkpoint import CURRENT
 from dlkd.train.fit import fit
+from dlkd.train.interrupt import Interrupted
 from dlkd.train.launch import Launch
 from dlkd.train.lessons import check_stores, release_teacher, stores
+from dlkd.train.memory import DoesNotFit
 from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
 from dlkd.train.session import Session
 from dlkd.train.setup import make_session
 
-RESULTS, LABELS = "results.json", "labels.npz"
+LABELS = "labels.npz"
+INVOCATION = ("out", "resume", "overwrite", "force", "with_baseline")
+"""Options of a command, and not of the run that it makes."""
 
 
 def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
@@ -54,12 +61,17 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     command = "distill" if isinstance(options, DistillOptions) else "train"
     folder, first = options.out, Launch.found().rank == 0
     if options.resume:
-        _check_same_options(options, resumable_config(folder, command))
+        options = _as_begun(options, command)
+    if isinstance(options, DistillOptions) and options.with_baseline:
+        check_baseline(options)
+        check_outside(baseline_folder(folder), _inputs(options))
+    if options.resume:
         if (folder / RESULTS).is_file():
-            if first:
+            if first and not quiet:
                 print(f"{folder} is finished; see {folder / RESULTS}")
             return _read_json(folder / RESULTS)
         session = make_session(options, quiet=quiet)  # the processes meet, before one of them may have to give up
+        _train_baseline(session, options)
         with busy_folder(folder) if first else contextlib.nullcontext():
             if first:
                 clean_temporaries(folder)
@@ -75,8 +87,8 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     overwrite = options.overwrite or broke
     check_run_folder(folder, overwrite=overwrite)  # before the processes meet, and the first makes the folder
     check_outside(folder, _inputs(options))
-    session = make_session(options, quiet=quiet)
-    found = _look(session)
+    session, found = _ready(options, quiet)
+    _train_baseline(session, options)
     if not first:
         return _fit(session, command)
     card = {**run_card(session, command), "preflight": found.to_dict()}
@@ -88,8 +100,42 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
 
     with new_run_folder(folder, overwrite=overwrite, card=card, begun=begun):
         _save_labels(session)
-        write_atomic(folder / CONFIG, config_text(options))
+        write_atomic(folder / CONFIG, config_text(session.options))
         return _fit(session, command)
+
+
+def _train_baseline(session: Session, options: RunOptions) -> None:
+    """The student alone, before the distilled one whose results speak of it; from where it was stopped."""
+    if not isinstance(options, DistillOptions) or not options.with_baseline:
+        return
+    alone = baseline_options(session, options)
+    session.say(f"the student alone, in {alone.out} …")
+    old = not alone.overwrite and (alone.out / CONFIG).is_file()
+    try:
+        results = run(alone, quiet=True) if alone.overwrite else run_or_go_on(alone)
+    except Interrupted as error:
+        raise Interrupted(f"the student alone, in {alone.out}, was stopped; give the same command again") from error
+    except UserError as error:
+        advice = "; delete this folder to train it anew" if old else ""
+        raise UserError(f"the student alone, in {alone.out}: {error}{advice}") from error
+    session.say(f"the student alone: {results[alone.score_on]['accuracy']:.2f} %")
+
+
+def _ready(options: RunOptions, quiet: bool) -> tuple[Session, Preflight]:
+    """A session that was looked at. A batch that was left to us is cut to what fits into memory, and accumulated."""
+    session = make_session(options, quiet=quiet)
+    try:
+        return session, _look(session, options)
+    except DoesNotFit as error:
+        # Of several processes the others may have found that it fits.
+        if options.optim.batch_size != "auto" or options.optim.accumulate > 1 or session.group.size > 1:
+            raise
+        smaller = replace(options.optim, batch_size=error.batch_size, accumulate=error.accumulate)
+        remark = f"{first_line(error)}: this is done"
+    del session
+    session = make_session(replace(options, optim=smaller), quiet=quiet)
+    session.remarks.append(remark)
+    return session, _look(session, options)
 
 
 def run_or_go_on(options: RunOptions) -> dict[str, Any]:
@@ -152,6 +198,17 @@ def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | Non
     }
 
 
+def _as_begun(options: RunOptions, command: str) -> RunOptions:
+    """Options of a run that goes on, with what its folder alone knows: what auto came to, and a baseline to be had."""
+    config = resumable_config(options.out, command)
+    options = as_recorded(options, _read_page(config))
+    _check_same_options(options, config)
+    settings = _read_json(options.out / MARKER).get("settings")
+    if isinstance(options, DistillOptions) and isinstance(settings, dict) and settings.get("with_baseline") is True:
+        return replace(options, with_baseline=True)
+    return options
+
+
 def resumable_config(folder: Path, command: str) -> Path:
     """The options of the run in ``folder``.
 
@@ -168,10 +225,12 @@ def resumable_config(folder: Path, command: str) -> Path:
     return folder / CONFIG
 
 
-def _look(session: Session) -> Preflight:
+def _look(session: Session, asked: RunOptions) -> Preflight:
     options = session.options
     for remark in session.remarks:
         session.say(f"note: {remark}")
+    if by_itself := said(session, asked):
+        session.say(f"auto: {by_itself}")
     found = preflight(session)
     if is_quiet():  # of the table, what the user may want to mend
         for finding in (f for f in found.findings if f.verdict == "note"):
@@ -186,7 +245,7 @@ def _look(session: Session) -> Preflight:
 
 def config_text(options: RunOptions) -> str:
     """The resolved options as a recipe: ``dlkd distill --config FILE --out NEW`` repeats the run."""
-    values = {k: v for k, v in plain(options).items() if k not in ("out", "resume", "overwrite", "force")}
+    values = {k: v for k, v in plain(options).items() if k not in INVOCATION}
     return str(yaml.safe_dump(values, sort_keys=False))
 
 
@@ -222,6 +281,13 @@ def _check_labels(session: Session) -> None:
         session.warn(f"{LABELS} was lost, damaged or incomplete, and has been written anew")
 
 
+def _read_page(file: Path) -> dict[str, Any]:
+    try:
+        return dict(yaml.safe_load(file.read_text()))
+    except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
+        raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
@@ -231,7 +297,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _check_same_options(options: RunOptions, config: Path) -> None:
     """A run is resumed with its own settings; another value is a mistake."""
-    before, now = yaml.safe_load(config.read_text()), yaml.safe_load(config_text(options))
+    before, now = _read_page(config), yaml.safe_load(config_text(options))
     for key in _differences(before, now):
         raise UserError(f"a run is resumed with its own settings, but --{key} is another now; start a new run for that")
 

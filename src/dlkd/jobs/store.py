@@ -181,7 +181,7 @@ def _session(options: DistillOptions) -> Session:
 
 def _fill(session: Session, options: DistillOptions) -> dict[str, Any]:
     made = 0
-    views = max(options.storage.views or options.epochs, options.probe.level_views)
+    views = max(options.storage.views or session.epochs, options.probe.level_views)
     with StopRequest() as stop:
         for stored in stores(session):
             made += _fill_one(stored, views, stop)

@@ -1,4 +1,4 @@
-"""Build a classifier by name: ours, timm's, torchvision's, or any factory that can be imported."""
+"""Build a classifier by name: ours, timm's, torchvision's, transformers', or any factory that can be imported."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from dlkd.errors import first_line
+from dlkd.models import hugging_face
 from dlkd.models.input_format import InputFormat
 from dlkd.models.zoo import CIFAR_MODELS, IMAGENET_MODELS, OWN_NAMES, TIMM_TOO
 from dlkd.plugins import load_object
@@ -25,7 +26,7 @@ IMAGENET_FORMAT = InputFormat((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
 class ModelName(NamedTuple):
     """A name with its meaning settled."""
 
-    source: Literal["cifar", "imagenet", "timm", "torchvision", "factory"]
+    source: Literal["cifar", "imagenet", "timm", "torchvision", "hf", "factory"]
     """``cifar`` and ``imagenet`` are ours: :data:`CIFAR_MODELS` and :data:`IMAGENET_MODELS`."""
     name: str
     """Without the prefix of the source."""
@@ -33,8 +34,9 @@ class ModelName(NamedTuple):
 
 def resolve_name(name: str) -> ModelName:
     """Settle where a model comes from: ``NAME`` or ``cifar:NAME`` of ours, ``timm:NAME`` or ``NAME``,
-    ``torchvision:NAME``, ``package.module:factory``. ``resnet18``, ``resnet50``, ``vgg11``, ``vgg13``, ``vgg16``
-    and ``vgg19`` are timm's networks for ImageNet; ours for CIFAR are ``cifar:resnet50`` and so on.
+    ``torchvision:NAME``, ``hf:NAME_OR_FOLDER`` of transformers, ``package.module:factory``. ``resnet18``,
+    ``resnet50``, ``vgg11``, ``vgg13``, ``vgg16`` and ``vgg19`` are timm's networks for ImageNet; ours for CIFAR are
+    ``cifar:resnet50`` and so on.
 
     Raises:
         ValueError: the name is unknown, or is timm's and timm is not installed.
@@ -53,6 +55,8 @@ def resolve_name(name: str) -> ModelName:
         if rest not in known:
             raise _unknown(name, rest, known, "torchvision:")
         return ModelName("torchvision", rest)
+    if colon and prefix == "hf":
+        return ModelName("hf", rest)
     if colon and prefix != "timm":
         return ModelName("factory", name)
     timm = import_timm(name)
@@ -84,6 +88,8 @@ def build_model(name: str, num_classes: int, *, channels: int = 3) -> nn.Module:
         return _from_factory(short, num_classes, channels)
     if source == "torchvision":
         return get_torchvision(short, channels, num_classes=num_classes)
+    if source == "hf":
+        return hugging_face.build(short, num_classes, channels)
     options = {} if channels == 3 else {"in_chans": channels}
     try:
         model: nn.Module = import_timm(name).create_model(short, num_classes=num_classes, **options)
@@ -95,9 +101,9 @@ def build_model(name: str, num_classes: int, *, channels: int = 3) -> nn.Module:
 def default_input_format(name: str, num_classes: int, channels: int) -> InputFormat:
     """The input format that a model is usually trained with.
 
-    timm's and torchvision's models: mean, std and side of their published weights. Ours for CIFAR
+    timm's, torchvision's and transformers' models: mean, std and side of their published weights. Ours for CIFAR
     with 3 channels and 10 or 100 classes: CIFAR's statistics; ours for ImageNet: its statistics, side 224.
-    Everything else: the image as it is.
+    A factory: its attribute ``input_format``, if it has one. Everything else: the image as it is.
     Where the channels are not those of the published statistics, each gets their average.
 
     Raises:
@@ -108,8 +114,13 @@ def default_input_format(name: str, num_classes: int, channels: int) -> InputFor
         return _with_channels(_timm_format(timm_pretrained_config(short)), channels)
     if source == "torchvision":
         return _with_channels(_torchvision_format(short), channels)
+    if source == "hf":
+        return _with_channels(hugging_face.input_format(short, IMAGENET_FORMAT), channels)
     if source == "imagenet":
         return _with_channels(IMAGENET_FORMAT, channels)
+    if source == "factory":
+        stated = getattr(_import_factory(short), "input_format", None)
+        return stated if isinstance(stated, InputFormat) else InputFormat()
     if source == "cifar" and channels == 3:
         return CIFAR_FORMATS.get(num_classes, InputFormat())
     return InputFormat()
@@ -121,9 +132,9 @@ def import_timm(name: str) -> Any:
         import timm
     except ImportError as error:
         raise ValueError(
-            f"expected a model out of {', '.join(OWN_NAMES)}, torchvision:NAME or package.module:factory, "
-            f"but got {name!r}; if it is a model of timm, install timm with `pip install 'dlkd[timm]'` "
-            f"({first_line(error)})"
+            f"expected a model out of {', '.join(OWN_NAMES)}, torchvision:NAME, hf:NAME or "
+            f"package.module:factory, but got {name!r}; if it is a model of timm, install timm with "
+            f"`pip install 'dlkd[timm]'` ({first_line(error)})"
         ) from error
     return timm
 

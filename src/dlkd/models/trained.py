@@ -16,14 +16,8 @@ from dlkd.errors import UserError, first_line
 from dlkd.files import unfinished, write_atomic
 from dlkd.models.checkpoint import CheckpointError, load_weights
 from dlkd.models.input_format import InputFormat
-from dlkd.models.registry import (
-    build_model,
-    default_input_format,
-    get_torchvision,
-    import_timm,
-    resolve_name,
-    timm_pretrained_config,
-)
+from dlkd.models.published import published
+from dlkd.models.registry import build_model, default_input_format, resolve_name
 
 STUDENT_FILE = "student.safetensors"
 """The weights in a run folder; what they are is in the JSON file beside them."""
@@ -42,7 +36,7 @@ class LoadedModel(NamedTuple):
     weights_hash: str
     """:func:`state_hash` of its weights."""
     class_names: tuple[str, ...] | None = None
-    """Of its outputs, in order; None for files that are not ours."""
+    """Of its outputs, in order, where that is known."""
     name: str = ""
 
 
@@ -74,9 +68,10 @@ def load_model(
         name: see :func:`dlkd.models.build_model`; may be ``None`` for weights of ours.
         weights: a ``.safetensors`` or ``torch.save`` file, or a run folder of ours.
         num_classes, channels: of the data. They are checked, never adapted.
-        pretrained: download what timm or torchvision publish for this name.
+        pretrained: download what is published under this name; a factory gives a trained model itself.
         input_format: wins over the one in the JSON file of ours and over :func:`default_input_format`.
-        own_classes: weights of ours may be for other classes; what they say wins over ``num_classes``.
+        own_classes: weights of ours, and published ones with names of their classes, may be for other classes; what
+            they say wins over ``num_classes``.
         prefix: what stands before ``name``, ``weights`` and ``pretrained`` in messages, as ``--teacher.``.
 
     Raises:
@@ -84,6 +79,7 @@ def load_model(
         ValueError: a name that is unknown, or is not the one that the weights were saved with.
     """
     described: _Description | None = None
+    class_names: tuple[str, ...] | None = None
     if weights is None:
         if not pretrained:
             raise CheckpointError(
@@ -91,7 +87,8 @@ def load_model(
                 f"give {prefix}weights RUN_OR_FILE or {prefix}pretrained true"
             )
         name = _stated(name, "published weights", prefix)
-        module, _ = _published(name, num_classes, channels, prefix)
+        found = published(name, num_classes, channels, prefix, own_classes=own_classes)
+        module, class_names = found.module, found.class_names
     else:
         _check_one_source(weights, pretrained)
         path = _weights_file(Path(weights))
@@ -104,7 +101,9 @@ def load_model(
         load_weights(module, path, num_classes=num_classes)
     if input_format is None:
         input_format = described.input_format if described else default_input_format(name, num_classes, channels)
-    card, class_names = (described.card, described.class_names) if described else ({}, None)
+    card: dict[str, object] = {}
+    if described is not None:
+        card, class_names = described.card, described.class_names
     return LoadedModel(module.eval(), input_format, card, state_hash(module.state_dict()), class_names, name)
 
 
@@ -259,66 +258,9 @@ def load_initial(
     """
     _check_one_source(weights, pretrained)
     if pretrained:
-        return _published(name, num_classes, channels, prefix, new_head=True)
+        found = published(name, num_classes, channels, prefix, new_head=True)
+        return found.module, found.left_out
     module = build_model(name, num_classes, channels=channels)
     if weights is None:
         return module, None
     return module, load_weights(module, _weights_file(weights), num_classes=num_classes, new_head=True)
-
-
-def _published(
-    name: str, num_classes: int, channels: int, prefix: str, *, new_head: bool = False
-) -> tuple[nn.Module, int | None]:
-    """Download the weights of a name of timm or torchvision; and the classes of its head, if that was left out."""
-    source, short = resolve_name(name)
-    if source not in ("timm", "torchvision"):
-        raise CheckpointError(
-            f"expected a name of timm or torchvision for pretrained, but got {name!r}; give a file as {prefix}weights"
-        )
-    classes = _published_classes(source, short)
-    if classes is None:
-        raise CheckpointError(f"{source} publishes no weights for {short!r}; give a file as {prefix}weights")
-    # timm would silently make a random head for another number of classes.
-    if classes != num_classes and not new_head:
-        raise CheckpointError(
-            f"expected weights for {num_classes} classes, but those of {name} are for {classes}: "
-            f"its head would be random; give weights of a model trained on these classes as {prefix}weights",
-            classes=classes,
-        )
-    left_out = None if classes == num_classes else classes
-    try:
-        if source == "timm":
-            options = {} if channels == 3 else {"in_chans": channels}
-            timm = import_timm(name)
-            return timm.create_model(short, pretrained=True, num_classes=num_classes, **options), left_out
-        module = get_torchvision(short, channels, weights="DEFAULT")
-    except Exception as error:
-        raise CheckpointError(
-            f"could not get the published weights of {name}: {first_line(error)}; "
-            f"connect to the network, or give a file as {prefix}weights"
-        ) from error
-    if left_out is not None:
-        _replace_head(module, get_torchvision(short, channels, num_classes=num_classes))
-    return module, left_out
-
-
-def _replace_head(module: nn.Module, fresh: nn.Module) -> None:
-    """Put the layers of ``fresh`` that are for other classes in place of those of ``module``."""
-    own = module.state_dict()
-    other = {
-        key.rpartition(".")[0]
-        for key, value in fresh.state_dict().items()
-        if key in own and own[key].shape != value.shape
-    }
-    for path in other:
-        parent, _, name = path.rpartition(".")
-        setattr(module.get_submodule(parent), name, fresh.get_submodule(path))
-
-
-def _published_classes(source: str, short: str) -> int | None:
-    if source == "timm":
-        config = timm_pretrained_config(short)
-        return int(config.num_classes) if config is not None and config.has_weights else None
-    from torchvision.models import get_model_weights
-
-    return len(get_model_weights(short).DEFAULT.meta["categories"])

@@ -75,7 +75,7 @@ def _names(names: tuple[str, ...], shown: int = 4) -> str:
 def _check_student(session: Session, images: Tensor, classes: int) -> None:
     model = session.module
     training = model.training
-    images = images[: session.options.optim.batch_size]
+    images = images[: session.steps.share]
     with _shown("student", images), torch.no_grad():
         try:
             logits = model.eval()(session.input_format(images))
@@ -204,7 +204,7 @@ def _probes(
 def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, Any]:
     """Time a step of copies of student and method, with the teacher's share though a store may know that already."""
     device, optim = session.fabric.device, session.options.optim
-    batch = batch.map(lambda x: x[: optim.batch_size])
+    batch = batch.map(lambda x: x[: session.steps.share])
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     student, method = copy.deepcopy(session.module).train(), copy.deepcopy(session.method)
@@ -240,7 +240,7 @@ def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, 
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
-    seconds *= optim.accumulate * session.options.epochs * session.steps.per_epoch
+    seconds *= optim.accumulate * session.epochs * session.steps.per_epoch
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes()
     findings.append(Finding("estimate", f"{_duration(seconds)} on {device}, {memory / 2**30:.1f} GB of memory"))
     if isinstance(session.data.train.pixels, FilePixels):

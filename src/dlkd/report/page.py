@@ -1,4 +1,4 @@
-"""One self-contained HTML page: tables, sentences and pictures; everything from outside is escaped."""
+"""Self-contained HTML pages: one table with pictures, or sections; everything from outside is escaped."""
 
 from __future__ import annotations
 
@@ -6,38 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import jinja2
+from dlkd.report.template import TEMPLATES
 
 DENSITY = 1.5
 """Pixels of a picture for each pixel of the page: text stays sharp on dense screens."""
-
-_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
-    """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ page.title }}</title>
-<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;
-padding:0 1rem}table{border-collapse:collapse;display:block;overflow-x:auto}
-td,th{padding:.3rem .8rem;text-align:left;border-bottom:1px solid #8886}td{font-variant-numeric:tabular-nums}
-.pictures{display:flex;flex-wrap:wrap;column-gap:1.5rem}section{max-width:100%}section p{margin:.4rem 0}
-h2{font-size:1.2rem;margin:1.6rem 0 .4rem}img{max-width:100%;background:#fff;border-radius:4px}
-pre{overflow-x:auto;font-size:13px}
-summary{margin-top:1.6rem;cursor:pointer}</style>
-<h1>{{ page.title }}</h1>
-<p>{{ page.lead }}</p>
-<table><tr>{% for name in page.columns %}<th scope="col">{{ name }}{% endfor %}</tr>
-{% for row in page.rows %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>
-{% endfor %}</table>
-{% if page.sentences %}<ul>{% for line in page.sentences %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
-
-<div class="pictures">
-{% for picture in page.pictures %}<section style="width:{{ picture.width }}px"><h2>{{ picture.title }}</h2>
-{% if picture.words %}<p>{{ picture.words }}</p>{% endif %}
-
-<img width="{{ picture.width }}" alt="{{ picture.title }}" src="data:image/png;base64,{{ picture.png }}"></section>
-{% endfor %}</div>
-{% for name, text in page.details.items() %}<details><summary>{{ name }}</summary><pre>{{ text }}</pre></details>
-{% endfor %}</html>
-"""
-)
 
 
 @dataclass(frozen=True)
@@ -48,12 +20,21 @@ class Picture:
     png: str
     """In base64."""
     words: str = ""
+    chart: bool = False
+    """Lines on white, which a dark page may turn into lines on black; photographs stay as they are."""
+    alt: str = ""
+    """What it shows, for those who do not see it; by default the title."""
 
     @property
     def width(self) -> int:
         """On the page, in its pixels; narrow pictures stand side by side."""
         # Bytes 16 to 19 of a PNG file are its width.
         return round(int.from_bytes(base64.b64decode(self.png[:32])[16:20], "big") / DENSITY)
+
+
+def chart(png: str, title: str = "", words: str = "", alt: str = "") -> Picture:
+    """A picture of lines on white."""
+    return Picture(title, png, words, chart=True, alt=alt)
 
 
 @dataclass(frozen=True)
@@ -70,4 +51,66 @@ class Page:
 
     def render(self) -> str:
         """The page; nothing in it refers to another file."""
-        return _PAGE.render(page=self)
+        return _rendered("page", self)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text, each led by its name."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    """Of a table that is folded away."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A small image with lines below it."""
+
+    lines: Sequence[str]
+    alt: str
+    src: str = ""
+    """A data URL; empty where the image could not be opened."""
+    small: bool = False
+    """Of so few pixels that they are to be seen."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Images with something in common."""
+
+    title: str
+    cards: Sequence[Card]
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what is below it, in this order."""
+
+    title: str
+    sentences: Sequence[str] = ()
+    table: Table | None = None
+    picture: Picture | None = None
+    shelves: Sequence[Shelf] = ()
+    more: Table | None = None
+    """Folded away."""
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A report of many parts, with contents, a way past them, and a policy against whatever is not in the file."""
+
+    title: str
+    lead: str
+    sections: Sequence[Section]
+    sentences: Sequence[str] = ()
+
+    def render(self) -> str:
+        """The page; nothing in it refers to another file."""
+        return _rendered("sections", self)
+
+
+def _rendered(template: str, page: Page | Sections) -> str:
+    return TEMPLATES.get_template(template).render(page=page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from dlkd.report.page import DENSITY
@@ -27,7 +28,10 @@ CAPTION = 22
 def png(figure: Any) -> str:
     """Close a figure and encode it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=96 * DENSITY)
+    with warnings.catch_warnings():
+        # A name in letters that the font lacks is drawn as boxes; the page has it in words.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, format="png", dpi=96 * DENSITY)
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -75,14 +79,41 @@ def curves(history: Sequence[Mapping[str, Any]]) -> str:
     return png(figure)
 
 
+def curves_together(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Loss above, accuracy below, one line for each run: on held-out images where it has such, else, dotted, on its
+    training views."""
+    size = (NARROW, 5.4 + 0.2 * ((len(runs) + 1) // 2))
+    figure, (above, below) = plt.subplots(2, 1, figsize=size, layout="constrained", sharex=True)
+    lines = {}
+    for k, (name, history) in enumerate(runs.items()):
+        style = _style(k) | ({"marker": "o", "markersize": 3} if len(history) < MANY_EPOCHS else {})
+        (lines[name],) = above.plot([r["epoch"] for r in history], [r["loss"] for r in history], **style)
+        held = [(r["epoch"], r["held_out_accuracy"]) for r in history if "held_out_accuracy" in r]
+        if held:
+            below.plot(*zip(*held, strict=True), **style)
+        else:
+            of = [r["epoch"] for r in history], [r["accuracy"] for r in history]
+            below.plot(*of, **style | {"linestyle": ":"})
+    if any(row["loss"] > 0 for history in runs.values() for row in history):
+        above.set_yscale("log")
+        above.yaxis.set_minor_formatter(NullFormatter())
+    above.set(ylabel="training loss")
+    below.set(xlabel="epoch", ylabel="accuracy, %", ylim=(0, 102))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _names_below(figure, lines)
+    return png(figure)
+
+
 def reliability_diagram(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Accuracy against confidence, one line for each model; the diagonal is perfect calibration."""
     figure, axes = plt.subplots(figsize=(NARROW, 3.6 + 0.2 * ((len(runs) + 1) // 2)), layout="constrained")
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for name, bins in runs.items():
-        axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o-", markersize=3, label=name)
+    lines = {}
+    for k, (name, bins) in enumerate(runs.items()):
+        of = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+        (lines[name],) = axes.plot(*of, marker="o", markersize=3, **_style(k))
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
+    _names_below(figure, lines)
     return png(figure)
 
 
@@ -121,12 +152,14 @@ def difficulty(distance: ArrayLike, reference: ArrayLike, temperature: ArrayLike
 
 def accuracy_by_level(runs: Mapping[str, Sequence[Mapping[str, float]]], ylabel: str = "test accuracy, %") -> str:
     """One line for each model over the tenths of the difficulty level."""
-    figure, axes = plt.subplots(figsize=(NARROW, 3.6), layout="constrained")
-    for name, rows in runs.items():
-        axes.plot([r["decile"] for r in rows], [r["accuracy"] for r in rows], "o-", markersize=3, label=name)
+    figure, axes = plt.subplots(figsize=(NARROW, 3.4 + 0.2 * ((len(runs) + 1) // 2)), layout="constrained")
+    lines = {}
+    for k, (name, rows) in enumerate(runs.items()):
+        of = [r["decile"] for r in rows], [r["accuracy"] for r in rows]
+        (lines[name],) = axes.plot(*of, marker="o", markersize=3, **_style(k))
     axes.set(xlabel="tenth of the difficulty level, easy to hard", ylabel=ylabel, ylim=(0, 102))
     _tenths(axes)
-    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
+    _names_below(figure, lines)
     return png(figure)
 
 
@@ -177,6 +210,21 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], columns: int 
         # A dollar sign in a class name is not mathematics.
         axes.set_title(text, fontsize=8 if longest < 18 else 6.5, parse_math=False)
     return png(figure)
+
+
+def _style(k: int) -> dict[str, Any]:
+    """Of the k-th line: ten colours, then the same in other dashes."""
+    return {"color": f"C{k % 10}", "linestyle": ("-", "--", "-.", (0, (1, 1)))[k // 10 % 4]}
+
+
+def _names_below(figure: Any, lines: Mapping[str, Any]) -> None:
+    """A legend of names as they are: a dollar sign is not mathematics, an underscore in front hides nothing."""
+    if not lines:
+        return
+    names = [f" {_cut(name)}" if name.startswith("_") else _cut(name) for name in lines]
+    legend = figure.legend(list(lines.values()), names, fontsize=8, ncols=2, loc="outside lower center")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _tenths(axes: Any) -> None:

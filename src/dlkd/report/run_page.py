@@ -8,7 +8,7 @@ from typing import Any
 
 from dlkd.evaluate.figures import NAMES
 from dlkd.report import pictures
-from dlkd.report.page import Page, Picture
+from dlkd.report.page import Page, chart
 
 PARTS = {"train": "training", "held_out": "held out"}
 _CALIBRATION = " images. Above the diagonal the student is right more often than it is sure, below it less often."
@@ -40,28 +40,27 @@ def run_page(
     if "teacher" in results:
         columns[f"teacher, {words}"] = results["teacher"][scored]
     rows = [[NAMES[k], *(f"{c[k]:.2f}" if k in c else "" for c in columns.values())] for k in results[scored]]
-    shown = [Picture("Training", pictures.curves(history))]
+    shown = [chart(pictures.curves(history), "Training")]
     if by_level:
         words = (
             "Gradient weight: the gradient of an average sample of this tenth, as a multiple of the overall average."
         )
-        shown.append(Picture("By difficulty, while training", pictures.by_level_over_epochs(by_level), words))
+        shown.append(chart(pictures.by_level_over_epochs(by_level), "By difficulty, while training", words))
     if "by_level" in results:
         teacher = [{"decile": r["decile"], "accuracy": r["teacher_accuracy"]} for r in results["by_level"]]
         runs = {"student": results["by_level"], "teacher": teacher}
         words = f"{whose} images, in tenths of the training views' distances; tenths without images are left out."
-        shown.append(Picture("Accuracy by difficulty", pictures.accuracy_by_level(runs), words))
-    shown.append(
-        Picture("Calibration", pictures.reliability_diagram({"student": results["reliability"]}), whose + _CALIBRATION)
-    )
+        shown.append(chart(pictures.accuracy_by_level(runs), "Accuracy by difficulty", words))
+    drawn = pictures.reliability_diagram({"student": results["reliability"]})
+    shown.append(chart(drawn, "Calibration", whose + _CALIBRATION))
     if "memorisation" in results:
         bars = {f"{PARTS[part]}, {of['images']}": of for part, of in results["memorisation"].items()}
         words = "What the student says of images whose given label is wrong. On training images naming it is memory."
-        shown.append(Picture("Memorised wrong labels", pictures.memorisation(bars), words))
+        shown.append(chart(pictures.memorisation(bars), "Memorised wrong labels", words))
     if difficulty is not None:
         drawn = pictures.difficulty(difficulty["distance"], difficulty["reference"], difficulty["temperature"])
         words = f"Left: the {whose.lower()} images. Right: what a distance means, by its rank among the training views."
-        shown.append(Picture("Difficulty", drawn, words))
+        shown.append(chart(drawn, "Difficulty", words))
     return Page(
         title=title,
         lead=f"{_epochs(results['epochs'])}, seed {results['seed']}, {results['weights']}; "
@@ -79,7 +78,8 @@ def _epochs(count: int) -> str:
 
 
 def _sentences(results: Mapping[str, Any]) -> list[str]:
-    return [*_about_teacher(results), *_about_memory(results)]
+    alone = [results["baseline"]["verdict"]] if "baseline" in results else []
+    return [*alone, *_about_teacher(results), *_about_memory(results)]
 
 
 def _about_memory(results: Mapping[str, Any]) -> list[str]:

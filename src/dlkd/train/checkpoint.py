@@ -117,7 +117,8 @@ def _is_good(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     payload = _payload(path)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; the digest is right, so the writer differed from us
         reason = (str(error).splitlines() or [""])[0]

@@ -26,6 +26,7 @@ from dlkd.train.replay import keep_batch
 from dlkd.train.session import Session
 from dlkd.train.setup import calibrate
 from dlkd.train.teach import some_ids
+from dlkd.train.trackers import track, tracked
 
 if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricModule
@@ -47,8 +48,7 @@ def fit(session: Session) -> None:
         UserError: logits that are not finite, an image that cannot be read, a disk that is full.
     """
     options, steps = session.options, session.steps
-    total = options.epochs * steps.per_epoch
-    waits = Waits()
+    total = session.epochs * steps.per_epoch
     group = session.group
     with StopRequest() as stop, group.in_one_line(), contextlib.ExitStack() as stack:
         start = restore(session)
@@ -56,12 +56,16 @@ def fit(session: Session) -> None:
             if not calibrate(session, stop):
                 raise Interrupted("stopped before the first step; give the same command again")
             start = 0
+        if session.stalled:  # and was stopped before its end
+            total = start
         # Killed between a checkpoint and its tables, an earlier process has left them a row short.
         _write_tables(session)
         board = Board(session.folder if options.engine.tensorboard and group.first else None, session.history)
+        stack.enter_context(tracked(session))
         screen = stack.enter_context(Screen(session.title, total, start, quiet=session.quiet))
         session.student.train()
         batches = steps.loader(start, total, session.workers, options.data.timeout)
+        waits = Waits()
         for step, batch in enumerate(waits.over(batches), start):
             _seed_step(options.seed, step, group.rank)
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
@@ -77,6 +81,8 @@ def fit(session: Session) -> None:
                 waits.reset()
             elif stopped or done % options.engine.checkpoint_every == 0:
                 save(session, done)
+            if done % steps.per_epoch == 0 and session.stalled:
+                break
             if stopped and done < total:
                 raise Interrupted(f"stopped after step {done} of {total}; go on with --out {session.folder} --resume")
 
@@ -235,8 +241,9 @@ def _end_epoch(session: Session, done: int, rate: float, waits: Waits, screen: S
     session.loss_sum = torch.zeros((), dtype=torch.float64)
     save(session, done)
     _write_tables(session)
-    screen.epoch(row, session.options.epochs)
+    screen.epoch(row, session.epochs)
     board.add(row)
+    track(session, row)
 
 
 def _held_out_accuracy(session: Session, samples: Samples) -> float:

@@ -49,7 +49,7 @@ def check_layers(options: DistillOptions, method: Composition) -> None:
         raise UserError(f"expected no --teacher.batch_size with method {name}, which looks into the teacher's layers")
     if (teachers := len(options.teacher.each())) > 1:
         raise UserError(f"expected one teacher with method {name}, but got {teachers}: their layers have no mean")
-    if method.features.loss == "rkd" and options.optim.batch_size < 3:
+    if method.features.loss == "rkd" and options.optim.batch_size != "auto" and options.optim.batch_size < 3:
         raise UserError(
             f"expected --optim.batch_size to be at least 3 with rkd, but got {options.optim.batch_size}: "
             "two samples have one distance and no angle, which are always right"

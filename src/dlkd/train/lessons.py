@@ -41,7 +41,7 @@ def connect_lessons(session: Session, options: DistillOptions) -> None:
     stored = _open(session, options, live, session.family, options.store)
     session.lessons = session.strong_lessons = stored
     views = stored.manifest.views
-    if views is not None and views < options.epochs:
+    if views is not None and views < session.epochs:
         session.steps = replace(session.steps, views=views)
         session.remarks.append(
             f"the store has {views} views of each image: from epoch {views + 1} on they are shown again, in a seeded "
@@ -94,7 +94,7 @@ def stores(session: Session) -> list[StoredLessons]:
 def views_needed(session: Session) -> int:
     """How many view numbers the run asks about: those that it shows, and those that its levels are the mean of."""
     options = session.options
-    shown = options.epochs if session.steps.views is None else min(options.epochs, session.steps.views)
+    shown = session.epochs if session.steps.views is None else min(session.epochs, session.steps.views)
     return max(shown, options.probe.level_views) if isinstance(options, DistillOptions) else shown
 
 

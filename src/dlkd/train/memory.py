@@ -32,6 +32,20 @@ def largest_that_fits(step: Callable[[int], object], size: int) -> int:
     return 0
 
 
+class DoesNotFit(UserError):
+    """A step does not fit into memory, but one of fewer images does.
+
+    Args:
+        message: one line.
+        batch_size: of all processes, that fits.
+        accumulate: parts that make the whole step.
+    """
+
+    def __init__(self, message: str, batch_size: int, accumulate: int) -> None:
+        super().__init__(message)
+        self.batch_size, self.accumulate = batch_size, accumulate
+
+
 def too_large(size: int, fitting: int | None, device: torch.device, processes: int = 1) -> UserError:
     """What to say of a step that does not fit.
 
@@ -49,6 +63,8 @@ def too_large(size: int, fitting: int | None, device: torch.device, processes: i
             f"{start} any more; give a smaller --optim.batch_size, and --optim.accumulate for what it lacks"
         )
     times = -(-size // fitting)
-    return UserError(
-        f"{start}, but one of {fitting} does; give --optim.batch_size {fitting * processes} --optim.accumulate {times}"
+    return DoesNotFit(
+        f"{start}, but one of {fitting} does; give --optim.batch_size {fitting * processes} --optim.accumulate {times}",
+        fitting * processes,
+        times,
     )

@@ -33,7 +33,8 @@ class OptimOptions:
         milestones: Where schedule "step" lowers the rate, as rising shares of the run in (0, 1).
         decay: Factor of schedule "step" at each milestone, in (0, 1].
         warmup_epochs: Epochs of linear warm-up; 0 for none. Schedule "one_cycle" brings its own.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch; auto is 64, or a quarter of fewer than 256 images, and what does not fit into
+            memory is accumulated.
         accumulate: Batches whose gradients are averaged for one optimizer step.
         clip: Largest norm of the whole gradient; none for no limit.
         ema: Decay of the moving average of the weights, in (0, 1); none for no average.
@@ -49,7 +50,7 @@ class OptimOptions:
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875)
     decay: float = 0.1
     warmup_epochs: float = 0.0
-    batch_size: int = 64
+    batch_size: int | Literal["auto"] = "auto"
     accumulate: int = 1
     clip: float | None = None
     ema: float | None = None
@@ -86,7 +87,7 @@ class OptimOptions:
             ),
             ("decay", 0 < self.decay <= 1, "in (0, 1], like 0.1"),
             ("warmup_epochs", math.isfinite(self.warmup_epochs) and self.warmup_epochs >= 0, "0 or above"),
-            ("batch_size", self.batch_size >= 1, "1 or above, like 64"),
+            ("batch_size", self.batch_size == "auto" or self.batch_size >= 1, "1 or above, like 64, or auto"),
             ("accumulate", self.accumulate >= 1, "1 or above"),
             ("clip", self.clip is None or positive(self.clip), "above 0, or none for no limit"),
             ("ema", self.ema is None or 0 < self.ema < 1, "in (0, 1), like 0.999, or none for no average"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from torch import nn
 
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.difficulty import Criterion, ProbeNorm
@@ -14,7 +16,10 @@ from dlkd.errors import UserError
 from dlkd.methods import LabelOptions, LossOptions
 from dlkd.store import Storage
 from dlkd.teacher import Average
+from dlkd.train.auto import safe_in_channels_last
 from dlkd.train.optim import OptimOptions
+
+Tracked = Literal["wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
@@ -188,9 +193,10 @@ class EngineOptions:
     """How the run is carried out; but for precision, none of it changes more than the rounding.
 
     Attributes:
-        precision: of the student's arithmetic; the loss is fp32 in all of them.
+        precision: of the student's arithmetic; the loss is fp32 in all of them. auto is bf16 on GPUs that have it, else
+            fp32.
         channels_last: memory format of student and teacher; auto is true for images of three channels or more on a CPU,
-            and in half precision.
+            and in half precision, but for students of so few channels that torch crashes.
         compile: compile student, teacher and probes with torch.compile.
         fused: one kernel for the whole step of the optimizer; auto is true on CUDA, but not in fp16, which cannot clip
             gradients with it.
@@ -200,10 +206,12 @@ class EngineOptions:
         checkpoint_every: optimizer steps between checkpoints; one more is written after every epoch.
         evaluate_every: epochs between figures on the held-out images; 0 for never.
         tensorboard: write TensorBoard files beside the CSV files.
+        track: tell wandb or mlflow, or both as [wandb, mlflow], the figures of every epoch, and give them run card,
+            results and report at the end.
         report: write report.html at the end.
     """
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
     fused: bool | Literal["auto"] = "auto"
@@ -212,6 +220,7 @@ class EngineOptions:
     checkpoint_every: int = 500
     evaluate_every: int = 1
     tensorboard: bool = True
+    track: Tracked | list[Tracked] | None = None
     report: bool = True
 
     def check(self) -> None:
@@ -222,15 +231,27 @@ class EngineOptions:
                 raise UserError(f"expected --engine.{name} to be at least {least}, but got {value}")
         if self.fused is True and self.precision == "fp16":
             raise UserError("expected --engine.fused auto or false with --engine.precision fp16, but got true")
+        for name in self.trackers:
+            # Of a mere folder of that name in the working folder there is no file.
+            if (found := find_spec(name)) is None or found.origin is None:
+                raise UserError(f"--engine.track {name} needs the library {name}: pip install 'dlkd[{name}]'")
+
+    @property
+    def trackers(self) -> tuple[Tracked, ...]:
+        """Those of ``track``, each once."""
+        named = [self.track] if isinstance(self.track, str) else self.track or []
+        return tuple(dict.fromkeys(named))
 
     def uses_fused(self, device: torch.device) -> bool:
         """Whether the optimizer of a run takes its step in one kernel."""
         return device.type == "cuda" and self.precision != "fp16" if self.fused == "auto" else self.fused
 
-    def uses_channels_last(self, channels: int, device: torch.device) -> bool:
-        """The memory format of a run on images of so many channels."""
+    def uses_channels_last(self, channels: int, device: torch.device, student: nn.Module | None = None) -> bool:
+        """The memory format of a run on images of so many channels, of ``student`` with its backward, or of others."""
         if self.channels_last != "auto":
             return self.channels_last
+        if device.type == "cpu" and student is not None and not safe_in_channels_last(student):
+            return False
         return channels >= 3 and (device.type == "cpu" or self.precision != "fp32")
 
 
@@ -280,7 +301,9 @@ class RunOptions:
         force: go on although the preflight says stop.
         seed: of the initial weights, the order, the views and everything else that is random in training.
         device: auto, cpu, cuda, cuda:1, mps.
-        epochs: passes over the training images.
+        epochs: passes over the training images; auto shows 200,000 images in all, in 15 to 100 epochs.
+        early_stop: end after so many epochs in which the accuracy on the held-out images, labels as given, did not rise
+            above its best; by default never. The weights are those of the last epoch all the same.
         score_on: the images that the figures at the end are of. Choices are made with held_out, which leaves the test
             images unread.
         data: images and labels.
@@ -296,7 +319,8 @@ class RunOptions:
     force: bool = False
     seed: int = 0
     device: str = "auto"
-    epochs: int = 15
+    epochs: int | Literal["auto"] = "auto"
+    early_stop: int | None = None
     score_on: Literal["test", "held_out"] = "test"
     data: DataOptions = field(default_factory=DataOptions)
     views: ViewOptions = field(default_factory=ViewOptions)
@@ -306,8 +330,15 @@ class RunOptions:
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
-        if self.epochs < 1:
+        if self.epochs != "auto" and self.epochs < 1:
             raise UserError(f"expected --epochs to be at least 1, but got {self.epochs}")
+        if self.early_stop is not None and self.early_stop < 1:
+            raise UserError(f"expected --early_stop to be at least 1, but got {self.early_stop}")
+        if self.early_stop is not None and not (self.engine.evaluate_every and (self.data.held_out or self.data.folds)):
+            raise UserError(
+                "expected --data.held_out and --engine.evaluate_every above 0 with --early_stop: it looks at held-out "
+                "images"
+            )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"expected --seed to be in [0, 2⁶³), but got {self.seed}")
         if self.resume and self.overwrite:
@@ -336,6 +367,7 @@ class DistillOptions(RunOptions):
     """Distil a student from a frozen teacher.
 
     Attributes:
+        with_baseline: train the student alone as well, in OUT-baseline, and say whether the teacher was worth it.
         method: ce (no teacher), kd, dlkd or another of ``dlkd methods``; dlkd+dkd+zscore combines.
         student: what is trained.
         teacher: who teaches.
@@ -346,6 +378,7 @@ class DistillOptions(RunOptions):
         storage: how they are kept.
     """
 
+    with_baseline: bool = False
     method: str = "dlkd"
     student: ModelOptions = field(default_factory=ModelOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)

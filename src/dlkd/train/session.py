@@ -75,6 +75,26 @@ class Session:
         return self.steps.family
 
     @property
+    def epochs(self) -> int:
+        """Passes over the training images."""
+        assert self.options.epochs != "auto"
+        return self.options.epochs
+
+    @property
+    def stalled(self) -> bool:
+        """Is it time to end, since nothing was gained for as long as the user would wait?"""
+        rows = [row for row in self.history if row.get("held_out_accuracy") is not None]
+        if self.options.early_stop is None or not rows:
+            return False
+        best = max(rows, key=lambda row: row["held_out_accuracy"])  # the first of equal ones
+        return bool(rows[-1]["epoch"] - best["epoch"] >= self.options.early_stop)
+
+    @property
+    def opens_files(self) -> bool:
+        """Are the images opened one by one, and brought to one size?"""
+        return isinstance(self.data.train.pixels, FilePixels)
+
+    @property
     def scored(self) -> Samples:
         """The images that the figures at the end are of."""
         return self.data.part(self.options.score_on)
@@ -90,8 +110,7 @@ class Session:
         if self.options.data.workers is not None:
             return self.options.data.workers
         on_device = self.fabric.device.type != "cpu"
-        files = isinstance(self.data.train.pixels, FilePixels)
-        if files or (on_device and self.steps.one_by_one):
+        if self.opens_files or (on_device and self.steps.one_by_one):
             # Launchers give each process one thread, whatever its share of the processors is.
             cores = torch.get_num_threads() if self.group.size == 1 else (os.cpu_count() or 1) // self.group.here
             return max(1, cores - 1)
@@ -100,7 +119,8 @@ class Session:
     @property
     def channels_last(self) -> bool:
         """The memory format of student and teacher."""
-        return self.options.engine.uses_channels_last(self.data.train.pixels.channels, self.fabric.device)
+        channels = self.data.train.pixels.channels
+        return self.options.engine.uses_channels_last(channels, self.fabric.device, self.module)
 
     @property
     def score(self) -> DifficultyScore:
@@ -128,7 +148,7 @@ class Session:
     def evaluates(self, epoch: int) -> bool:
         """Are held-out figures due after ``epoch``?"""
         every = self.options.engine.evaluate_every
-        return bool(every) and (epoch % every == 0 or epoch == self.options.epochs)
+        return bool(every) and (epoch % every == 0 or epoch == self.epochs)
 
     def evaluated(self) -> nn.Module:
         """The student that figures are of: with averaged weights where there are such."""

@@ -30,6 +30,7 @@ from dlkd.errors import UserError, first_line
 from dlkd.features import FeatureTap
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, default_input_format, load_initial
+from dlkd.train.auto import precision, settled
 from dlkd.train.ema import WeightAverage
 from dlkd.train.group import Group
 from dlkd.train.interrupt import StopRequest
@@ -37,7 +38,7 @@ from dlkd.train.launch import Launch
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer
-from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions
 from dlkd.train.session import Session
 from dlkd.train.teach import make_teaching
 from dlkd.train.teachers import LoadedTeacher, image_side, load_teacher
@@ -66,9 +67,16 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
             f"expected --probe.norm eval or recalibrated with {group.size} processes: by statistics of the batch a "
             "distance depends on how many images a process has"
         )
+    data = load_data(options.data, sealed=options.score_on == "held_out")
+    if options.early_stop is not None and data.held_out is None:
+        raise UserError(
+            "expected held-out images with --early_stop, but there are too few images for any; give a larger "
+            "--data.held_out, or leave --early_stop out"
+        )
+    options = settled(options, len(data.train), fabric.device)
+    assert options.optim.batch_size != "auto"
     distill = options if isinstance(options, DistillOptions) else DistillOptions(method="ce")
     settings = resolve_loss(distill.method, distill.loss)
-    data = load_data(options.data)
     torch.default_generator.manual_seed(options.seed)  # a learned temperature may begin at random weights
     classes, samples = len(data.train.class_names), len(data.train)
     method = make_method(distill.method, distill.loss, classes, label=options.label, samples=samples).to(fabric.device)
@@ -78,8 +86,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     loaded = load_teacher(distill.teacher, data, channels) if method.needs_teacher else None
     model = options.model if isinstance(options, TrainOptions) else distill.student
     student_format = input_format_of(model, data, channels)
-    asked = options.data.image_size if loaded is None else image_side(options.data, *loaded.members)
-    size = asked or student_format.resolution or 224
+    size = _side(options, data, channels, loaded) or student_format.resolution or 224
     if isinstance(data.train.pixels, FilePixels):
         student_format = dataclasses.replace(student_format, resolution=model.resolution)
     views = _with_strong(options.views, method)
@@ -94,7 +101,7 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if loaded is not None and method.features is not None:
         layers = connect_layers(distill, method.features, (module, student_format), loaded, data.train, size)
         method.to(fabric.device)
-    if options.engine.uses_channels_last(channels, fabric.device):
+    if options.engine.uses_channels_last(channels, fabric.device, module):
         module = module.to(memory_format=torch.channels_last)
     wrapped: Any = torch.compile(module) if options.engine.compile else module
     fused = options.engine.uses_fused(fabric.device)
@@ -130,6 +137,19 @@ def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
     if loaded is not None:
         _add_teacher(session, distill, loaded)
     return session
+
+
+def _side(options: RunOptions, data: DataSet, channels: int, loaded: LoadedTeacher | None) -> int | None:
+    """Of images that come from files: as asked for, or the teacher's.
+
+    A teacher that is named though the method does not ask it counts too: the student without one would see other
+    images than those that it is compared with.
+    """
+    files, asked = isinstance(data.train.pixels, FilePixels), options.data.image_size
+    if loaded is None and files and asked is None and isinstance(options, DistillOptions):
+        named = options.teacher != TeacherOptions()
+        loaded = load_teacher(options.teacher, data, channels) if named else None
+    return asked if loaded is None else image_side(options.data, *loaded.members)
 
 
 def _with_strong(views: ViewOptions, method: Composition) -> ViewOptions:
@@ -184,9 +204,10 @@ def make_fabric(options: RunOptions) -> Fabric:
     devices: Any = [int(number)] if number else 1
     if options.engine.precision == "fp16" and (kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())):
         raise UserError("expected --engine.precision fp32 or bf16 on a CPU, but got fp16")
-    precision: Any = PRECISION[options.engine.precision]
+    on = ("cuda" if torch.cuda.is_available() else "cpu") if kind == "auto" else kind
+    plugin: Any = PRECISION[precision(options.engine, on)]
     if launch.world == 1:
-        return Fabric(accelerator=kind, devices=devices, precision=precision)
+        return Fabric(accelerator=kind, devices=devices, precision=plugin)
     if number:
         raise UserError(
             f"expected --device {kind} with {launch.world} processes, each of which takes its own, but got "
@@ -201,7 +222,7 @@ def make_fabric(options: RunOptions) -> Fabric:
             devices=here,
             num_nodes=launch.nodes,
             strategy="ddp",
-            precision=precision,
+            precision=plugin,
             # Told, not found: of tasks in an interactive shell of SLURM's, Lightning would start processes of its own.
             plugins=[SLURMEnvironment() if launch.by == "srun" else TorchElasticEnvironment()],
         )
@@ -263,7 +284,7 @@ def calibrate(session: Session, stop: StopRequest | None = None) -> bool:
     if not options.probe.level_views:
         n = min(n, options.probe.reference)
     # By statistics of the batch a distance depends on how many images are together.
-    together = options.optim.batch_size if options.probe.norm == "batch" else 256
+    together = session.steps.batch_size // options.optim.accumulate if options.probe.norm == "batch" else 256
     rows = []
     group = session.group
     for view in range(views):

@@ -50,7 +50,7 @@ def load_teacher(options: TeacherOptions, data: DataSet, channels: int) -> Loade
         elif len(sources) > 1 and isinstance(data.train.pixels, FilePixels):
             member = member._replace(input_format=_own_resolution(member))
         who = "the teacher" if len(sources) == 1 else f"teacher {k + 1}"
-        index = _index(own, data, who, _fine_tune(member.name, source), remarks)
+        index = _index(own, data, who, _fine_tune(member.name, source, data), remarks)
         members.append(member)
         modules.append(member.module if index is None else SelectClasses(member.module, index).eval())
         about.append({"teacher": member.weights_hash, "input_format": member.input_format.to_dict(), "classes": index})
@@ -100,7 +100,7 @@ def _load(
             raise UserError(str(error)) from error
         hint = (
             "if it knows those of the data, name all of its own in a file for --teacher.classes, else train it on "
-            f"them: {_fine_tune(source.name, source)}"
+            f"them: {_fine_tune(source.name, source, data)}"
             if stated is None
             else (f"{source.classes} names {len(stated)}")
         )
@@ -110,10 +110,10 @@ def _load(
     return member, stated or member.class_names
 
 
-def _fine_tune(name: str | None, source: TeacherSource) -> str:
+def _fine_tune(name: str | None, source: TeacherSource, data: DataSet) -> str:
     """The command that goes on with a teacher on other classes."""
     start = ["--model.pretrained", "true"] if source.weights is None else ["--model.weights", str(source.weights)]
-    return f"dlkd train --model.name {name} {shlex.join(start)} --out runs/teacher, with the --data options of here"
+    return f"dlkd train {data.words} --model {shlex.quote(str(name))} {shlex.join(start)} --out runs/teacher"
 
 
 def _index(
