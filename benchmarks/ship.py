@@ -1,12 +1,12 @@
 """From a folder of photographs to a file to be shipped: is the student right, small and fast, and better than alone?
 
-    python benchmarks/ship.py --data CARS --teacher runs/cars-teacher --student tf_efficientnet_lite0 \
+    python benchmarks/ship.py --data CARS --teacher runs/cars-teacher --config stanford-cars/lite \
         --weights efficientnet_lite0.safetensors --work runs/ship --out results/ship.json
 
-For each seed `dlkd distill --data CARS --teacher T --student S --with-baseline`, all else by default but `--epochs` and
-the share of test images, which is the teacher's; then `dlkd export --to onnx --int8`, which checks the file on the test
-images; for the first seed with `--benchmark`, sizes and times. The teacher is that of the recipe
-stanford-cars/teacher. What is finished is not run again, what was killed goes on.
+For each seed `dlkd distill --config RECIPE --data CARS --teacher T --with-baseline`, then
+`dlkd export --to onnx --int8`, which checks the file on the test images; for the first seed with `--benchmark`, sizes
+and times. The teacher is that of the recipe stanford-cars/teacher. What is finished is not run again, what was killed
+goes on.
 """
 
 from __future__ import annotations
@@ -21,17 +21,13 @@ from dlkd.cli import main as dlkd
 from dlkd.compare.statistics import paired
 from dlkd.files import write_json
 
-TEST_SHARE = "0.3"
-"""That of the teacher's recipe: with another, it would have seen some of the test images."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with one sub-folder of images a class")
     parser.add_argument("--teacher", required=True, help="the run of the teacher")
-    parser.add_argument("--student", required=True, help="name of the student")
+    parser.add_argument("--config", required=True, help="a recipe, which names the student")
     parser.add_argument("--weights", help="that the student begins with; random ones by default")
-    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -49,10 +45,9 @@ def distil(options: argparse.Namespace, seed: int) -> None:
     if (out / "run.json").exists():
         dlkd(["distill", "--out", str(out), "--resume", "--with-baseline"])
         return
-    said = f"--teacher {options.teacher} --student {options.student} --epochs {options.epochs} --seed {seed}".split()
+    said = ["--config", options.config, "--data", options.data, "--teacher", options.teacher, "--seed", str(seed)]
     start = ["--student.weights", options.weights] if options.weights else []
-    start += ["--data.test_share", TEST_SHARE]
-    dlkd(["distill", "--data", options.data, *said, *start, "--with-baseline", "--out", str(out)])
+    dlkd(["distill", *said, *start, "--with-baseline", "--out", str(out)])
 
 
 def ship(options: argparse.Namespace, seed: int) -> None:
@@ -81,9 +76,10 @@ def collected(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "what": "dlkd distill --with-baseline, then dlkd export --to onnx --int8",
         "data": {"name": Path(options.data).name, "test_images": exports[0]["check"]["images"]},
-        "student": options.student,
+        "recipe": options.config,
+        "student": first["student"],
         "student_weights": Path(options.weights).name if options.weights else None,
-        "epochs": options.epochs,
+        "epochs": first["epochs"],
         "seeds": list(range(options.seeds)),
         "method": first["method"],
         "accuracy": {name: summary(values) for name, values in accuracy.items()},

@@ -46,13 +46,17 @@ def test_python_block(block, here):
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
-def test_shell_commands(here, good):
+def test_shell_commands(here, good, dlkd_started):
     commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("dlkd ")]
     assert [c[0] for c in commands] == [
-        *("train", "distill", "evaluate", "export", "predict", "audit", "clean", "compare"),
+        *("train", "distill", "report", "evaluate", "export", "predict", "serve", "audit", "clean", "compare"),
     ]
     for command in commands:
-        good(*command)
+        if command[0] == "serve":
+            assert command == ["serve", "runs/student"]
+            serves(dlkd_started([*command, "--port", 0], cwd=here))
+        else:
+            good(*command)
     outs = {c[0]: Path(c[c.index("--out") + 1]) for c in commands if "--out" in c}
     assert all((outs[name] / "report.html").is_file() for name in ("train", "distill", "compare"))
     assert all((outs[name] / "student.safetensors").is_file() for name in ("train", "distill"))
@@ -63,6 +67,13 @@ def test_shell_commands(here, good):
     )
     rows = json.loads((outs["compare"] / "results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["ce", "kd", "dlkd"] and not any(row["not_run"] for row in rows)
+
+
+def serves(process):
+    """It says where it is to be found, and ends when it is told to."""
+    said = next(line for line in process.stdout if line.startswith("serving "))
+    process.terminate()
+    assert "http://127.0.0.1:" in said and process.communicate(timeout=60)[1] == "" and process.returncode == 0
 
 
 def test_make_targets_exist():

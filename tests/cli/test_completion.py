@@ -86,7 +86,8 @@ def test_values(complete):
     assert complete("train", "--data.download", "f") == ["false"]
     assert complete("train", "--data.name", "fo") == ["food101", "folder"]
     assert complete("completion", "") == ["bash", "zsh", "fish"]
-    assert complete("train", "--epochs", "") == []  # a number, which nobody knows
+    assert complete("train", "--seed", "") == []  # a number, which nobody knows
+    assert complete("train", "--epochs", "") == ["auto"]
     assert "cifar100/lite" in complete("distill", "--config", "cifar100/")
 
 

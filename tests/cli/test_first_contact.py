@@ -61,9 +61,11 @@ def test_example_of_a_command_is_understood(dlkd, name, tmp_path, monkeypatch):
     example = shlex.split(COMMANDS[name].example)
     if "--images" in example:  # the rest of the words are its own
         example = example[: example.index("--images")]
+    for place in ("photos", "runs/teacher"):  # what a word stands for is looked up
+        (tmp_path / place).mkdir(parents=True)
     done = dlkd(*example, "--print_config")
     assert done.status == 0 and done.err == "", done.err
-    assert not list(tmp_path.iterdir())
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {"photos", "runs", "runs/teacher"}
 
 
 def test_group_says_what_is_in_it(dlkd):
@@ -93,7 +95,7 @@ def test_errors_name_what_to_type_next(dlkd, tmp_path, monkeypatch, photos, unfi
         (("evaluate", "--weights", unfinished), go_on),
         (("train", "--data.root", photos), f"--data.name folder --data.root {photos}"),
         (("train", "--data.name", photos), f"--data.name folder --data.root {photos}"),
-        (("train", "--data", photos), "--data.name"),
+        (("train", "--data", "fotos"), "one sub-folder of images a class"),
         (("train", *folder, "none"), "--data.root"),
         (("train", *folder, "bare"), "bare/CLASS"),
         (("evaluate",), "dlkd evaluate --weights runs/student"),

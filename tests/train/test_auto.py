@@ -45,9 +45,9 @@ def test_epochs_and_batch_by_the_number_of_images(samples):
 
 
 def test_what_was_said_stays():
-    asked = RunOptions(epochs=3, optim=OptimOptions(batch_size=48), engine=EngineOptions(precision="bf16"))
+    asked = RunOptions(epochs=3, optim=OptimOptions(batch_size=48, lr=0.1), engine=EngineOptions(precision="bf16"))
     assert settled(asked, 10, CPU) == asked
-    open_ones = ("epochs", "precision", "batch_size")
+    open_ones = ("epochs", "precision", "batch_size", "lr")
     found = settled(RunOptions(), 10, CPU)
     left = plain_values(found).items() - plain_values(RunOptions()).items()
     assert {name.split(".")[-1] for name, _ in left} == {*open_ones}
@@ -75,9 +75,9 @@ def test_precision_of_this_gpu():
 def test_as_recorded_fills_in_what_is_open_and_nothing_else():
     page = {"epochs": 7, "seed": 9, "optim": {"batch_size": 4, "accumulate": 2, "lr": 9.0}, "engine": {"fused": "auto"}}
     found = as_recorded(RunOptions(), page)
-    assert (found.epochs, found.optim) == (7, OptimOptions(batch_size=4, accumulate=2))
+    assert (found.epochs, found.optim) == (7, OptimOptions(batch_size=4, accumulate=2, lr=9.0))
     assert (found.seed, found.engine) == (0, EngineOptions())
-    asked = RunOptions(epochs=3, optim=OptimOptions(batch_size=48))
+    asked = RunOptions(epochs=3, optim=OptimOptions(batch_size=48, lr=0.1))
     assert as_recorded(asked, page) == asked
     assert as_recorded(RunOptions(), {"optim": None}) == RunOptions()
 
@@ -97,7 +97,9 @@ def test_every_auto_is_said_and_kept_as_a_number(small):
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert (config["epochs"], config["optim"]["batch_size"], config["engine"]["precision"]) == (2, 16, "fp32")
     (line,) = [line for line in done.out.splitlines() if line.startswith("auto:")]
-    assert line == "auto: batch size 16, precision fp32, channels last no, fused optimizer no, workers 0"
+    assert line == (
+        "auto: batch size 16, learning rate 0.05, precision fp32, channels last no, fused optimizer no, workers 0"
+    )
     card = json.loads((out / "run.json").read_text())
     assert card["settings"]["optim"]["batch_size"] == 16 and card["data"]["samples"] == 110
 

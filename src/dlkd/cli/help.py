@@ -14,8 +14,8 @@ _SHELVES = {
     "Ship": ("export", "predict", "serve"),
 }
 EXAMPLES = (
-    "train --out runs/teacher",
-    "distill --teacher.weights runs/teacher --out runs/student",
+    "train --epochs 15 --out runs/teacher",
+    "distill --teacher runs/teacher --epochs 15 --out runs/student",
     "evaluate --weights runs/student",
 )
 """They need no data of the user's: the digits come with scikit-learn."""

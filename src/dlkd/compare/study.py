@@ -206,6 +206,8 @@ def checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> Distill
         for name, default in (("out", DistillOptions.out), ("seed", 0), ("store", None)):
             if getattr(run, name) != default:
                 raise UserError(f"expected no --{name}, which the comparison gives to each cell")
+        if run.with_baseline:
+            raise UserError("expected no --with_baseline: the student alone is the method ce of a comparison")
         if run.score_on != "held_out":
             raise UserError(f"expected no --score_on {run.score_on}: dlkd compare --final reads the test images")
         replace(run, store=Path("store")).check()
@@ -233,7 +235,7 @@ def _views(run: DistillOptions) -> str:
     """Names what a store holds: runs of one name and seed can share theirs."""
     settings = resolve_loss(run.method, run.loss)
     tau = settings.get("distance_temperature", 1.0) if settings.get("score") in PROBE_SCORES else 1.0
-    data = plain(run.data)
+    data = plain(run.data) | {"verify": False}  # nothing to what a store holds
     if run.data.cleaned is None or not leaves_images_out(run.data.cleaned):
         del data["cleaned"]
     if run.probe.sparsity != "auto":  # which looks at labels

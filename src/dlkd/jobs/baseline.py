@@ -14,6 +14,7 @@ from dlkd.arrays import read_arrays
 from dlkd.errors import UserError
 from dlkd.jobs.card import PREDICTIONS, RESULTS
 from dlkd.methods import LossOptions
+from dlkd.train.auto import rate_of
 from dlkd.train.launch import Launch
 from dlkd.train.options import DistillOptions, FeatureOptions, ProbeOptions, StorageOptions, TeacherOptions
 from dlkd.train.session import Session
@@ -32,6 +33,9 @@ def baseline_options(session: Session, options: DistillOptions) -> DistillOption
     """The same run without a teacher: images of the same size, views, order, epochs and seed; cross-entropy alone."""
     settled = session.options
     assert isinstance(settled, DistillOptions)
+    by_itself = replace(settled, optim=replace(settled.optim, lr="auto"))
+    # What was chosen for the weights of the method is not chosen for cross-entropy.
+    optim = by_itself.optim if rate_of(by_itself) == settled.optim.lr else settled.optim
     return replace(
         settled,
         out=baseline_folder(options.out),
@@ -41,6 +45,7 @@ def baseline_options(session: Session, options: DistillOptions) -> DistillOption
         teacher=TeacherOptions(),
         probe=ProbeOptions(),
         loss=LossOptions(),
+        optim=optim,
         feature=FeatureOptions(),
         store=None,
         storage=StorageOptions(),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from dlkd.methods import resolve_loss
+
 if TYPE_CHECKING:
     from dlkd.train.options import EngineOptions, RunOptions
     from dlkd.train.session import Session
@@ -28,6 +30,9 @@ def settled(options: Options, samples: int, device: torch.device) -> Options:
 
     epochs: 200,000 images shown in all, but 15 to 100 epochs. ``optim.batch_size``: 64; of few images the largest power
     of two that makes four batches an epoch. ``engine.precision``: bf16 on GPUs that have it, else fp32.
+    ``optim.lr``: 0.001 for adamw, 0.05 for sgd, there over w_ce + w_kd where that is above 1: steps of sgd are as
+    long as the loss is large, and weights of 9.1 destroy a student that begins with trained weights, or has few steps
+    (docs/evidence.md).
 
     Args:
         options: of a run.
@@ -42,9 +47,20 @@ def settled(options: Options, samples: int, device: torch.device) -> Options:
     return replace(
         options,
         epochs=epochs,
-        optim=replace(options.optim, batch_size=batch),
+        optim=replace(options.optim, batch_size=batch, lr=rate_of(options)),
         engine=replace(options.engine, precision=precision(options.engine, device.type)),
     )
+
+
+def rate_of(options: RunOptions) -> float:
+    """The learning rate of a run; see :func:`settled`."""
+    from dlkd.train.options import DistillOptions
+
+    rate = options.optim.rate
+    if options.optim.lr != "auto" or options.optim.optimizer != "sgd" or not isinstance(options, DistillOptions):
+        return rate
+    weights = resolve_loss(options.method, options.loss)
+    return rate / max(1.0, sum(float(weights.get(name) or 0) for name in ("ce_weight", "kd_weight")))
 
 
 def precision(engine: EngineOptions, kind: str) -> Literal["fp32", "bf16", "fp16"]:
@@ -102,6 +118,8 @@ def said(session: Session, asked: RunOptions) -> str:
     if asked.optim.batch_size == "auto":
         parts = f" in {options.optim.accumulate} parts" if options.optim.accumulate > 1 else ""
         found["batch size"] = f"{session.steps.batch_size}{parts}"
+    if asked.optim.lr == "auto":
+        found["learning rate"] = f"{options.optim.rate:.3g}"
     if asked.engine.precision == "auto":
         found["precision"] = options.engine.precision
     if asked.engine.channels_last == "auto":

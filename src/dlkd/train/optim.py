@@ -23,7 +23,8 @@ class OptimOptions:
 
     Attributes:
         optimizer: Stochastic gradient descent, or Adam with decoupled weight decay.
-        lr: Highest learning rate.
+        lr: Highest learning rate; auto is 0.001 for adamw, and for sgd 0.05 over the sum of the loss's weights where
+            that is above 1: its steps are as long as the loss is large.
         momentum: Momentum of sgd, in [0, 1); adamw does not use it.
         nesterov: Nesterov momentum, for sgd.
         weight_decay: Weight decay.
@@ -41,7 +42,7 @@ class OptimOptions:
     """
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.05
+    lr: float | Literal["auto"] = "auto"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
@@ -54,6 +55,11 @@ class OptimOptions:
     accumulate: int = 1
     clip: float | None = None
     ema: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate as a number."""
+        return {"sgd": 0.05, "adamw": 0.001}[self.optimizer] if self.lr == "auto" else self.lr
 
     def check(self) -> None:
         """Refuse values that cannot work.
@@ -72,7 +78,7 @@ class OptimOptions:
         edges = (0.0, *self.milestones, 1.0)
         rules: list[tuple[str, bool, str]] = [
             ("optimizer", self.optimizer in ("sgd", "adamw"), "sgd or adamw"),
-            ("lr", positive(self.lr), "above 0, like 0.05"),
+            ("lr", self.lr == "auto" or positive(self.lr), "above 0, like 0.05, or auto"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1), like 0.9"),
             ("weight_decay", math.isfinite(self.weight_decay) and self.weight_decay >= 0, "0 or above, like 5e-4"),
             (
@@ -147,9 +153,9 @@ def make_optimizer(
         raise UserError("expected the student to have trainable parameters, but got none; unfreeze some")
     one_kernel = fused or None  # False would forbid torch the second fastest way, too
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=options.lr, fused=one_kernel)
+        return torch.optim.AdamW(groups, lr=options.rate, fused=one_kernel)
     momentum, nesterov = options.momentum, options.nesterov
-    return torch.optim.SGD(groups, lr=options.lr, momentum=momentum, nesterov=nesterov, fused=one_kernel)
+    return torch.optim.SGD(groups, lr=options.rate, momentum=momentum, nesterov=nesterov, fused=one_kernel)
 
 
 def learning_rate(options: OptimOptions, step: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -170,15 +176,15 @@ def learning_rate(options: OptimOptions, step: int, total_steps: int, steps_per_
         raise ValueError(f"expected step to be in [0, {total_steps}), but got {step}; count optimizer steps from 0")
     warmup = min(round(options.warmup_epochs * steps_per_epoch), total_steps)
     if step < warmup:
-        return options.lr * (step + 1) / warmup
+        return options.rate * (step + 1) / warmup
     if options.schedule == "cosine":
-        return _cosine(options.lr, 0.0, (step - warmup) / (total_steps - warmup))
+        return _cosine(options.rate, 0.0, (step - warmup) / (total_steps - warmup))
     if options.schedule == "step":
         passed = sum(step >= round(share * total_steps) for share in options.milestones)
-        return float(options.lr * options.decay**passed)
+        return float(options.rate * options.decay**passed)
     if options.schedule == "one_cycle":
-        return _one_cycle(options.lr, step - warmup, total_steps - warmup)
-    return options.lr
+        return _one_cycle(options.rate, step - warmup, total_steps - warmup)
+    return options.rate
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
