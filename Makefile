@@ -27,7 +27,7 @@ site: .venv/installed
 OLDEST := tests/losses tests/difficulty tests/methods tests/jobs/test_run.py --ignore tests/losses/test_compile.py \
 	$(addprefix tests/train/test_,log.py checkpoint.py fit.py resume.py trackers.py)
 
-oldest: .venv/installed
+oldest:
 	.ci/oldest $(OLDEST)
 
 # Wheel and sdist in an empty environment; tests/release does it faster, with the libraries that are here.
