@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from dlkd.data import DataSet, Samples, ViewOptions, load_data, plain_batches, v
 from dlkd.difficulty import ProbeSpec
 from dlkd.models import load_model
 from dlkd.teacher import FrozenTeacher, TeacherOutput
-from dlkd.train.options import EngineOptions
+from dlkd.train.engine import EngineOptions
 
 SEED, FIXED = 0, 4.0
 QUANTILES = ("10 %", "50 %", "90 %")
@@ -169,14 +170,12 @@ def renewed(page: str, found: dict[str, Any]) -> str:
 
 def predictions(asked: Asked, found: dict[str, Any]) -> Figure:
     """Each digit over what teacher and probe say of it."""
-    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
-    axes = figure.subplots(2, len(RANKS), height_ratios=(1.2, 1))
-    for (above, below), digit in zip(axes.T, found["digits"], strict=True):
-        image(above, asked, digit)
-        above.set_title(f"d = {digit['distance']:.3g}\nlevel {digit['level']:.2f}, T = {digit['temperature']:.1f}")
-        bars(below, {"teacher": digit["teacher"], "probe (pruned teacher)": digit["probe"]}, (TEACHER, PROBE))
-    finish(figure, axes[1])
-    return figure
+
+    def title(digit: dict[str, Any]) -> str:
+        return f"d = {digit['distance']:.3g}\nlevel {digit['level']:.2f}, T = {digit['temperature']:.1f}"
+
+    shown = {"teacher": "teacher", "probe (pruned teacher)": "probe"}
+    return over_bars(asked, found, title, shown, (TEACHER, PROBE))
 
 
 def levels(asked: Asked, found: dict[str, Any]) -> Figure:
@@ -201,13 +200,28 @@ def levels(asked: Asked, found: dict[str, Any]) -> Figure:
 
 def targets(asked: Asked, found: dict[str, Any]) -> Figure:
     """What the student is asked to say, beside what KD with one temperature asks for."""
+
+    def title(digit: dict[str, Any]) -> str:
+        return f"level {digit['level']:.2f}, T = {digit['temperature']:.1f}"
+
+    shown = {f"KD, T = {FIXED:g}": "target_at_fixed", "DLKD, T by difficulty": "target"}
+    return over_bars(asked, found, title, shown, ("0.65", SOFT))
+
+
+def over_bars(
+    asked: Asked,
+    found: dict[str, Any],
+    title: Callable[[dict[str, Any]], str],
+    shown: dict[str, str],
+    colours: tuple[str, str],
+) -> Figure:
+    """Each digit over two distributions; ``shown`` is legend → which of its figures."""
     figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.subplots(2, len(RANKS), height_ratios=(1.2, 1))
     for (above, below), digit in zip(axes.T, found["digits"], strict=True):
         image(above, asked, digit)
-        above.set_title(f"level {digit['level']:.2f}, T = {digit['temperature']:.1f}")
-        shown = {f"KD, T = {FIXED:g}": digit["target_at_fixed"], "DLKD, T by difficulty": digit["target"]}
-        bars(below, shown, ("0.65", SOFT))
+        above.set_title(title(digit))
+        bars(below, {legend: digit[name] for legend, name in shown.items()}, colours)
     finish(figure, axes[1])
     return figure
 

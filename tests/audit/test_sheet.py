@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from waits import until
 
 from dlkd.audit.sheet import LARGEST_ID, Sheet
 
@@ -103,15 +104,6 @@ def facts(page):
 def press(page, keys):
     for key in keys.split():
         page.keyboard.press(key)
-
-
-def until(page, condition):
-    """Wait until ``condition`` holds in the page, whose policy forbids playwright's own way to wait."""
-    for _ in range(1000):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError(f"never came true: {condition}")
 
 
 def exported(page):

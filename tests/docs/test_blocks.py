@@ -44,6 +44,7 @@ NOT_EXECUTED = {
         "dlkd compare --config studies/weights.yaml": "hours, and CIFAR-100",
         "dlkd compare --config studies/mapping.yaml": "hours, CIFAR-100 and CIFAR-100N",
         "dlkd compare --config studies/step.yaml": "half an hour, and CIFAR-100",
+        "python benchmarks/step.py": "an hour, and Stanford Cars",
     },
     "docs/evidence/score.md": {"python benchmarks/score.py": "an hour, and CIFAR-100"},
     "docs/hostile.md": {"python benchmarks/bad_inputs.py": "tests/hostile/test_bad_inputs.py runs the same cases"},

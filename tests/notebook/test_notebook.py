@@ -19,8 +19,8 @@ from dlkd.data import ViewOptions
 from dlkd.errors import UserError
 from dlkd.models import build_model
 from dlkd.notebook.given import given_model
+from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import EngineOptions
 
 ENGINE = EngineOptions(tensorboard=False, threads=1)
 LEAN = EngineOptions(tensorboard=False, threads=1, report=False)

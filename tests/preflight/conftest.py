@@ -6,8 +6,8 @@ import pytest
 
 from dlkd import DataOptions, DistillOptions, ModelOptions, TeacherOptions, TrainOptions, run
 from dlkd.preflight import preflight
+from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import EngineOptions
 from dlkd.train.setup import make_session
 
 DATA = DataOptions("digits", held_out=0.2)

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+from waits import until
 
 from dlkd.serve.page import render
 
@@ -50,15 +51,6 @@ def words(classes):
 def error_of(page):
     page.locator("#error").wait_for()
     return page.locator("#error").inner_text()
-
-
-def until(page, condition):
-    """Wait until ``condition`` holds in the page, whose policy forbids playwright's own way to wait."""
-    for _ in range(1000):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError(f"never came true: {condition}")
 
 
 def check(page, answer):

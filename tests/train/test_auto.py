@@ -14,8 +14,9 @@ from dlkd.jobs.run import run_or_go_on
 from dlkd.pages.typed import TypedOptions
 from dlkd.train.auto import as_recorded, precision, settled
 from dlkd.train.checkpoint import CURRENT
+from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import EngineOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.options import ModelOptions, RunOptions, TrainOptions
 
 CPU = torch.device("cpu")
 GREEDY = """

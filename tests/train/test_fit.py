@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from dlkd import replay
 from dlkd.data import Batch, DataOptions, load_data
 from dlkd.models import load_model
+from dlkd.train.engine import EngineOptions
 from dlkd.train.fit import train_step
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import DistillOptions, EngineOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
 from dlkd.train.setup import calibrate, make_session
 
 FACTORIES = """

@@ -9,8 +9,8 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from dlkd.errors import UserError
+from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions, decay_groups, learning_rate, make_optimizer, set_learning_rate
-from dlkd.train.options import EngineOptions
 
 
 def ours(options, total, per_epoch=10):

@@ -7,8 +7,9 @@ import torch
 from dlkd import replay
 from dlkd.errors import UserError
 from dlkd.methods import LossOptions
+from dlkd.train.engine import EngineOptions
 from dlkd.train.fit import _signals
-from dlkd.train.options import DataOptions, DistillOptions, EngineOptions, ModelOptions, TeacherOptions
+from dlkd.train.options import DataOptions, DistillOptions, ModelOptions, TeacherOptions
 from dlkd.train.replay import BAD_BATCH, keep_batch
 from dlkd.train.setup import calibrate, make_session
 

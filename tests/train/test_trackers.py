@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dlkd.errors import UserError
-from dlkd.train.options import EngineOptions
+from dlkd.train.engine import EngineOptions
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide.md"
 SECRET = "planted-token-5501"

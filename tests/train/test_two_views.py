@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.methods import Signals
+from dlkd.train.engine import EngineOptions
 from dlkd.train.fit import train_step
-from dlkd.train.options import DistillOptions, EngineOptions, ModelOptions, OptimOptions, TeacherOptions
+from dlkd.train.options import DistillOptions, ModelOptions, OptimOptions, TeacherOptions
 from dlkd.train.setup import calibrate, make_session
 
 

@@ -10,8 +10,9 @@ from dlkd.data import DataOptions, ViewOptions
 from dlkd.errors import UserError
 from dlkd.methods import LabelOptions
 from dlkd.report.table import check_table
+from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import EngineOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from dlkd.errors import UserError, first_line
 from dlkd.jobs.evaluate import EvaluateOptions, evaluate, pick_device
 from dlkd.jobs.run import run
 from dlkd.losses import kd_loss
+from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import DistillOptions, EngineOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions
 
 CLOSE = 1e-5
 """Relative difference that single precision is allowed."""

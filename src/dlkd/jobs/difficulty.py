@@ -28,7 +28,8 @@ from dlkd.jobs.evaluate import check_new_file, pick_device
 from dlkd.report import Page, Picture, pictures
 from dlkd.report.table import check_table, table_bytes
 from dlkd.teacher import TeacherOutput
-from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+from dlkd.train.engine import EngineOptions
+from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
 from dlkd.train.teachers import image_side, load_teacher
 

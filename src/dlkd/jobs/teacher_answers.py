@@ -11,7 +11,8 @@ from torch import Tensor
 from dlkd.data import DataSet, Samples, ViewFamily
 from dlkd.difficulty import DifficultyLevel, DifficultyScore
 from dlkd.store import Lesson, LiveLessons
-from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+from dlkd.train.engine import EngineOptions
+from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
 from dlkd.train.teachers import load_teacher
 

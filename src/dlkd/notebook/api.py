@@ -142,7 +142,7 @@ def _data(train: Any, test: Any, class_names: tuple[str, ...] | None, base: Data
             )
         if isinstance(train, DataOptions):
             return train
-        place = dict(data_place(str(train), "train_data"))
+        place = data_place(str(train), "train_data")
         return replace(base, name=place["name"], root=Path(place.get("root", base.root)))
     return replace(base, name=given_data(train, test, class_names))
 
@@ -151,7 +151,7 @@ def _model(model: Model, base: ModelOptions, form: InputFormat | None, what: str
     if isinstance(model, nn.Module):
         return replace(base, name=given_model(model, form, what))
     _check_format(form, what)
-    place = dict(model_place(str(model), what))
+    place = model_place(str(model), what)
     if "name" in place:
         return replace(base, name=place["name"])
     return replace(base, weights=Path(place["weights"]))
@@ -161,7 +161,7 @@ def _teacher(model: Model, base: TeacherOptions, form: InputFormat | None) -> Te
     if isinstance(model, nn.Module):
         return replace(base, name=given_model(model, form, "teacher"), weights=None, pretrained=True)
     _check_format(form, "teacher")
-    place = dict(teacher_place(str(model), "teacher"))
+    place = teacher_place(str(model), "teacher")
     if "weights" in place:
         return replace(base, weights=Path(place["weights"]))
     return replace(base, name=place["name"], pretrained=base.weights is None)

@@ -17,7 +17,7 @@ from dlkd.data.pixels import upright_rgb
 from dlkd.errors import UserError
 from dlkd.evaluate.figures import NAMES
 from dlkd.export.graph import WithInputFormat
-from dlkd.export.student import read_student
+from dlkd.export.student import Student, read_student
 from dlkd.jobs.run import RESULTS
 from dlkd.models.registry import resolve_name
 from dlkd.train.log import METRICS
@@ -59,7 +59,7 @@ class Run:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Of the logits, in order."""
-        return read_student(Path(self.folder), self._factory).class_names
+        return self._read().class_names
 
     @property
     def student(self) -> nn.Module:
@@ -70,7 +70,7 @@ class Run:
         Raises:
             UserError: the run is not finished, or its student was an object of another Python session.
         """
-        loaded = read_student(Path(self.folder), self._factory).loaded
+        loaded = self._read().loaded
         return WithInputFormat(loaded.module, loaded.input_format).eval()
 
     def image(self, picture: Image.Image | str | Path) -> Tensor:
@@ -81,14 +81,12 @@ class Run:
         """
         if not isinstance(picture, Image.Image):
             picture = FilePixels([Path(picture)], Path()).load(0)
-        preprocessing = read_student(Path(self.folder), self._factory).preprocessing
-        return preprocessing.image(upright_rgb(picture))[None]
+        return self._read().preprocessing.image(upright_rgb(picture))[None]
 
-    @property
-    def _factory(self) -> str | None:
-        """Who has a run in a notebook has named the code of its student already."""
+    def _read(self) -> Student:
         name = str(self.results["student"])
-        return name if resolve_name(name).source == "factory" else None
+        # Who has a run in a notebook has named the code of its student already.
+        return read_student(Path(self.folder), name if resolve_name(name).source == "factory" else None)
 
     def show(self, height: int = 700) -> None:
         """The report: in a notebook as a cell's output, elsewhere its place.

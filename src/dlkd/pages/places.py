@@ -49,16 +49,16 @@ def with_places(arguments: Sequence[str], groups: Collection[str]) -> list[str]:
             found += [option, value]
             continue
         said = {a.partition("=")[0] for a in arguments}
-        meaning: list[tuple[str, str | None]]
+        meaning: dict[str, str | None]
         if whole == "data" and value in _data_sets() and f"{option}.root" in said:
-            meaning = [("name", value)]  # and its folder
+            meaning = {"name": value}  # and its folder
         else:
-            meaning = [*_MEANING[whole](value, option)]
+            meaning = {**_MEANING[whole](value, option)}
         if whole == "teacher":  # in place of what a recipe says
-            meaning.append(("weights", None) if meaning[0][0] == "name" else ("pretrained", "false"))
+            meaning |= {"weights": None} if "name" in meaning else {"pretrained": "false"}
         found += [
             f"{option}.{key}={_written(key, of, whole != name)}"
-            for key, of in meaning
+            for key, of in meaning.items()
             if f"{option}.{key}" not in said and not (key == "pretrained" and f"{option}.weights" in said)
         ]
     return found
@@ -95,7 +95,7 @@ def with_underscores(arguments: Sequence[str], open_groups: Collection[str]) -> 
     return found
 
 
-def data_place(value: str, option: str) -> list[tuple[str, str]]:
+def data_place(value: str, option: str) -> dict[str, str]:
     """What a word says of the data: options of :class:`dlkd.DataOptions` and their values.
 
     Args:
@@ -112,13 +112,13 @@ def data_place(value: str, option: str) -> list[tuple[str, str]]:
             f"folder, or {option}.name {value}"
         )
     if value in names or (":" in value and not path.exists()):
-        return [("name", value)]
+        return {"name": value}
     if path.is_dir():
         kind = next((name for inner, name in FOLDER_OF_CIFAR.items() if (path / inner).is_dir()), "folder")
-        return [("name", kind), ("root", value)]
+        return {"name": kind, "root": value}
     kinds = {".npz": "npz", ".tar": "webdataset", **dict.fromkeys(TABLES, "table")}
     if (path.is_file() or path.suffix == ".tar") and path.suffix.lower() in kinds:
-        return [("name", kinds[path.suffix.lower()]), ("root", value)]
+        return {"name": kinds[path.suffix.lower()], "root": value}
     found = "a file of another kind" if path.exists() else "there is nothing of this name"
     raise UserError(
         f"expected {option} to be a folder with one sub-folder of images a class, a table ({', '.join(TABLES)}), an "
@@ -126,13 +126,13 @@ def data_place(value: str, option: str) -> list[tuple[str, str]]:
     )
 
 
-def teacher_place(value: str, option: str) -> list[tuple[str, str]]:
+def teacher_place(value: str, option: str) -> dict[str, str]:
     """:func:`model_place` of a teacher. A name stands for its published weights; nobody learns from random ones."""
     given = model_place(value, option)
-    return [*given, ("pretrained", "true")] if given[0][0] == "name" else given
+    return given | {"pretrained": "true"} if "name" in given else given
 
 
-def model_place(value: str, option: str) -> list[tuple[str, str]]:
+def model_place(value: str, option: str) -> dict[str, str]:
     """What a word says of a model: its name, or its weights.
 
     Raises:
@@ -140,18 +140,18 @@ def model_place(value: str, option: str) -> list[tuple[str, str]]:
     """
     path = Path(value)
     if (path / "config.json").is_file() and not (path / "student.json").is_file():
-        return [("name", f"hf:{value}")]
+        return {"name": f"hf:{value}"}
     if path.exists():
         if os.sep not in value and _is_model(value):
             raise UserError(
                 f"expected {option} to be one thing, but {value} is a model and a file or folder here; give ./{value} "
                 f"for its weights, or {option}.name {value}"
             )
-        return [("weights", value)]
+        return {"weights": value}
     if ":" not in value and (os.sep in value or value.lower().endswith(WEIGHTS)):
         hub = f"; for a model of the Hugging Face hub give {option} hf:{value}" if HUB.fullmatch(value) else ""
         raise UserError(f"expected {option} to be a name or a file or folder of weights, but there is no {value}{hub}")
-    return [("name", value)]
+    return {"name": value}
 
 
 def _is_model(name: str) -> bool:
@@ -166,7 +166,7 @@ def _is_model(name: str) -> bool:
     return True
 
 
-_MEANING: dict[str, Callable[[str, str], list[tuple[str, str]]]] = {
+_MEANING: dict[str, Callable[[str, str], dict[str, str]]] = {
     "data": data_place,
     "teacher": teacher_place,
     "student": model_place,

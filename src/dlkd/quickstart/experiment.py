@@ -19,11 +19,11 @@ from dlkd.jobs.run import run as run_job
 from dlkd.methods import LossOptions, resolve_loss
 from dlkd.quickstart.page import render
 from dlkd.quickstart.summary import print_table, summarise
+from dlkd.train.engine import EngineOptions
 from dlkd.train.interrupt import Interrupted
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import (
     DistillOptions,
-    EngineOptions,
     ModelOptions,
     ProbeOptions,
     RunOptions,

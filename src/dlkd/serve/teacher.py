@@ -25,7 +25,8 @@ from dlkd.regular import read_regular
 from dlkd.serve.picture import Refused
 from dlkd.teacher import TeacherOutput
 from dlkd.train.checkpoint import CURRENT, load_checkpoint
-from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+from dlkd.train.engine import EngineOptions
+from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, make_teaching
 from dlkd.train.teachers import load_teacher
 

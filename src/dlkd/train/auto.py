@@ -7,20 +7,18 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
-from torch import nn
 
 from dlkd.methods import resolve_loss
+from dlkd.train.engine import EngineOptions
+from dlkd.train.options import DistillOptions, RunOptions
 
 if TYPE_CHECKING:
-    from dlkd.train.options import EngineOptions, RunOptions
     from dlkd.train.session import Session
 
-    Options = TypeVar("Options", bound=RunOptions)
+Options = TypeVar("Options", bound=RunOptions)
 
 SHOWN, FEWEST, MOST = 200_000, 15, 100
 """Images that a run shows its student, and the fewest and most epochs that this may come to."""
-NARROW = 16
-"""Input channels; see :func:`safe_in_channels_last`."""
 BATCH, BATCHES = 64, 4
 """Samples in a batch where there are enough for so many batches an epoch. The learning rate is for 64."""
 
@@ -54,8 +52,6 @@ def settled(options: Options, samples: int, device: torch.device) -> Options:
 
 def rate_of(options: RunOptions) -> float:
     """The learning rate of a run; see :func:`settled`."""
-    from dlkd.train.options import DistillOptions
-
     rate = options.optim.rate
     if options.optim.lr != "auto" or options.optim.optimizer != "sgd" or not isinstance(options, DistillOptions):
         return rate
@@ -69,18 +65,6 @@ def precision(engine: EngineOptions, kind: str) -> Literal["fp32", "bf16", "fp16
         return engine.precision
     # Before Ampere it is emulated.
     return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-
-
-def safe_in_channels_last(module: nn.Module) -> bool:
-    """Whether a CPU trains it in channels-last: of a 1×1 convolution with a stride and few input channels, the backward
-    of torch 2.14 writes beyond its memory (8 channels do so on 56 pixels, 12 do not on 64)."""
-    return not any(
-        isinstance(layer, nn.Conv2d)
-        and layer.kernel_size == (1, 1)
-        and max(layer.stride) > 1
-        and layer.in_channels < NARROW
-        for layer in module.modules()
-    )
 
 
 def as_recorded(options: Options, page: Mapping[str, Any]) -> Options:

@@ -17,7 +17,8 @@ from dlkd.difficulty import ProbeSpec, auto_sparsity
 from dlkd.errors import UserError, first_line
 from dlkd.models import LoadedModel
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
-from dlkd.train.options import EngineOptions, ProbeOptions, TeacherOptions
+from dlkd.train.engine import EngineOptions
+from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teachers import LoadedTeacher
 
 DEFAULT_SPARSITY = 0.3
