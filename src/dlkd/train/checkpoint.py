@@ -61,6 +61,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     write_atomic(current, b"".join((_header(payload), payload)), keep)
 
 
+def drop_checkpoints(folder: Path) -> None:
+    """Delete them, of a run that is finished: its weights are in ``student.safetensors``."""
+    for name in (CURRENT, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+
+
 def load_checkpoint(folder: Path) -> LoadedCheckpoint | None:
     """The newest good checkpoint of ``folder``, or None when it has no checkpoint at all.
 
