@@ -9,6 +9,7 @@ A table stands between `<!-- KIND FILE ... -->` and `<!-- end -->`:
     <!-- audit audit.json auroc -->       how well each score finds wrong labels; "short" leaves some out
     <!-- actions audit.json -->           what the suggestions of an audit are worth
     <!-- ship ship.json -->               a student beside its teacher: accuracy, size, time
+    <!-- temperatures temperature-by-level.json -->  what the labels ask for at each level
 """
 
 from __future__ import annotations
@@ -117,6 +118,19 @@ def ship(found: Found) -> str:
     return markdown(["model", "runs in", "test accuracy %", "size, MB", *times], rows, "llrrrr")
 
 
+def temperatures(found: Found) -> str:
+    """The temperature that the true labels ask for in each fifth of the distance, with its interval."""
+    rows = []
+    for of in found["rows"]:
+        if of["score"] != "distance, τ = ¼":
+            continue
+        name, view = of["teacher"].removeprefix("cifar100-"), of["view"].removesuffix("-0").replace("_", ", ")
+        fifths = [f"{each['t']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in of["fifths"]]
+        rows.append([name, view, *fifths, f"{1000 * of['nats']['mean']:+.1f} ± {1000 * of['nats']['error']:.1f}"])
+    columns = ["teacher", "view", "easiest fifth", "second", "third", "fourth", "hardest", "worth, nats/1000"]
+    return markdown(columns, rows, "llrrrrrr")
+
+
 KINDS: dict[str, Callable[..., str]] = {
     "means": means,
     "part": part,
@@ -124,6 +138,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "audit": audit,
     "actions": actions,
     "ship": ship,
+    "temperatures": temperatures,
 }
 
 BLOCK = re.compile(rf"(<!-- ({'|'.join(KINDS)}) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)

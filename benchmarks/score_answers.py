@@ -168,6 +168,8 @@ class Mixed(NamedTuple):
 
     label: Tensor
     """``[N]``: the clean label with the larger share."""
+    target: Tensor
+    """``[N, C]``: both clean labels by their shares."""
     pair: npt.NDArray[np.int64]
     """``[N]``: the number of the pair that shares its two images."""
 
@@ -179,7 +181,8 @@ def mixed(samples: Samples, view: View) -> Mixed:
     partners = views.partners(positions, np.full_like(positions, view.number))
     targets = [batch.target for batch in views.batches(positions, view.number, BATCH)]
     _, pair = np.unique(np.minimum(positions, partners), return_inverse=True)
-    return Mixed(torch.cat(targets).argmax(dim=1), pair)
+    target = torch.cat(targets)
+    return Mixed(target.argmax(dim=1), target, pair)
 
 
 def errors(logits: Tensor, labels: Tensor) -> Bools:

@@ -202,7 +202,7 @@ def one_view(answers: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
 
 def mixed_views(answers: Answers, second: Answers, view: View, bootstrap: Bootstrap) -> dict[str, Any]:
     """Scores of mixed views; an error is to name another class than that of the larger share."""
-    label, pair = mixed(answers.images.samples, view)
+    label, _, pair = mixed(answers.images.samples, view)
     wrong, other = errors(answers(view), label), errors(second(view), label)
     columns, weights = view_columns(answers, view), resamples(len(label), *bootstrap, pair)
     doubt = columns[DOUBT_COLUMN]
