@@ -16,6 +16,10 @@ teacher memorised --data.noise 0.4 --views.augment none --epochs 60
 for name in memorised sym40 clean; do
   noise=0.4; [ $name = clean ] && noise=0
   set -- --run.teacher.weights "$work/teachers/$name" --run.data.noise $noise
+  if [ $name = clean ]; then  # the predictions of a sure teacher, sharpened, do not differ from those of its probe
+    set -- "$@" --methods.dlkd.loss.distance_temperature 1 --methods.dlkd-robust.loss.distance_temperature 1 \
+      --methods.dlkd-dist.loss.distance_temperature 1
+  fi
   dlkd tune --config studies/digits.yaml --config studies/digits-space.yaml "$@" --out "$work/$name-tune"
   dlkd compare --config studies/digits.yaml --config "$work/$name-tune/tuned.yaml" "$@" --seeds "$(seq -s, 10 19 | sed 's/.*/[&]/')" \
     --out "$work/$name" --final --ledger results/ledger.jsonl
