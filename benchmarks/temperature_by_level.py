@@ -137,8 +137,8 @@ def worth(
         flat = best_temperature(z[there], target[there])
         gain[here] = losses(z[here], target[here], flat)
         for k in range(FIFTHS):
-            own = best_temperature(z[there & (fifth == k)], target[there & (fifth == k)])
-            gain[here & (fifth == k)] -= losses(z[here & (fifth == k)], target[here & (fifth == k)], own)
+            fitted, judged = there & (fifth == k), here & (fifth == k)
+            gain[judged] -= losses(z[judged], target[judged], best_temperature(z[fitted], target[fitted]))
     return {"mean": float(gain.mean()), "error": float(gain.std() / math.sqrt(len(gain)))}
 
 
@@ -170,7 +170,7 @@ def likeliest(z: Tensor, given: Tensor, wrong: float) -> float:
 
     def cost(t: float) -> float:
         p = torch.softmax(z.double() / t, dim=1).gather(1, given.unsqueeze(1))
-        return float(-torch.log((1 - wrong - rest) * p + rest).mean()) if wrong else float(-torch.log(p).mean())
+        return float(-torch.log((1 - wrong - rest) * p + rest).mean())
 
     return min(grid(), key=cost)
 

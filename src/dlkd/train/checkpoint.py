@@ -61,10 +61,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     write_atomic(current, b"".join((_header(payload), payload)), keep)
 
 
-def drop_checkpoints(folder: Path) -> None:
-    """Delete them, of a run that is finished: its weights are in ``student.safetensors``."""
-    for name in (CURRENT, PREVIOUS):
-        (folder / name).unlink(missing_ok=True)
+def drop_previous(folder: Path) -> None:
+    """Delete the last checkpoint but one, of a run that is finished. The last one stays: ``dlkd serve`` reads the level
+    and what the method has learned in it."""
+    (folder / PREVIOUS).unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> LoadedCheckpoint | None:
