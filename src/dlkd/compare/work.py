@@ -20,7 +20,6 @@ from dlkd.files import held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG
 from dlkd.jobs.run import RESULTS, config_text, run_or_go_on
 from dlkd.quiet import is_quiet, quietly
-from dlkd.train.checkpoint import drop_previous
 from dlkd.train.interrupt import RESUMABLE, Interrupted
 from dlkd.train.options import DistillOptions
 
@@ -120,7 +119,6 @@ def _run_cell(cell: Cell, number: int) -> None:
             write_json(failure(cell), {"reason": str(error)})
             print(f"{cell.row}, seed {cell.seed}: failed: {error}", flush=True)
             return
-        drop_previous(folder)  # hundreds of cells would keep the optimizer's state of each twice
         print(_sentence(cell, results), flush=True)
 
 

@@ -61,12 +61,6 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     write_atomic(current, b"".join((_header(payload), payload)), keep)
 
 
-def drop_previous(folder: Path) -> None:
-    """Delete the last checkpoint but one, of a run that is finished. The last one stays: ``dlkd serve`` reads the level
-    and what the method has learned in it."""
-    (folder / PREVIOUS).unlink(missing_ok=True)
-
-
 def load_checkpoint(folder: Path) -> LoadedCheckpoint | None:
     """The newest good checkpoint of ``folder``, or None when it has no checkpoint at all.
 
