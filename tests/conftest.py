@@ -23,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlkd.cli import main
 
-sys.path.append(str(Path(__file__).parent / "browser"))
+sys.path.append(str(Path(__file__).parent / "helpers"))
 SMALL = (
     *("--data.per_class", "30", "--epochs", "1", "--device", "cpu"),
     *("--engine.threads", "1", "--engine.tensorboard", "false", "--engine.report", "false"),

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from cleanlab.rank import get_label_quality_scores
+from refusals import refused
 
 from dlkd.audit.datalab import to_datalab
 from dlkd.audit.scores import ACTIONS, KEEP, RELABEL
@@ -64,13 +65,6 @@ def labels_of(table):
 
 def weights_of(table):
     return np.array(list(map(float, table["weight"])))
-
-
-def refused(done, *parts):
-    assert done.status == 2, (done.status, done.err)
-    assert len(done.err.splitlines()) == 1 and done.err.startswith("dlkd: error: ")
-    for part in parts:
-        assert part in done.err
 
 
 @pytest.mark.parametrize("policy", ["relabel", "unlabel", "remove", "weights", "none"])

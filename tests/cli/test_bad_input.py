@@ -7,18 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file, save_file
 
 from dlkd.data import DataOptions, ViewOptions, load_data, view_family
 from dlkd.models import build_model
-
-
-def refused(done, *words):
-    """One line, exit code 2, with all the words."""
-    assert done.status == 2, done
-    assert done.err.startswith("dlkd: error: ") and done.err.count("\n") == 1 and "Traceback" not in done.err, done.err
-    for word in words:
-        assert word in done.err, (word, done.err)
 
 
 def files(root):

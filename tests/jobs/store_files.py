@@ -4,6 +4,7 @@ import json
 import re
 
 import torch
+from refusals import refused as refused
 
 from dlkd.data import DataOptions, load_data, plain_batches
 from dlkd.models import load_model
@@ -22,12 +23,6 @@ def logits(run):
 
 def read(run, name="results.json"):
     return json.loads((run / name).read_text())
-
-
-def refused(done, *words):
-    assert done.status == 2 and done.err.count("\n") == 1 and done.err.startswith("dlkd: error: "), done.err
-    for word in words:
-        assert word in done.err, done.err
 
 
 def names(store):

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file, save_file
 from scipy.special import log_softmax, softmax
 
@@ -29,12 +30,6 @@ def lesson(store, ids=None):
     (file,) = store.glob("view-00000-*.safetensors")
     logits = load_file(file)["logits"]
     return logits if ids is None else logits[np.argsort(epoch_order(0, ids, 0))]
-
-
-def refused(done, *words):
-    assert done.status == 2 and done.err.count("\n") == 1, done.err
-    for word in words:
-        assert word in done.err, done.err
 
 
 def copied(run, to, change_weights, change_names=list):

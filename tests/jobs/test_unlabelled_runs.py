@@ -6,16 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 
 def read(run, name="results.json"):
     return json.loads((run / name).read_text())
-
-
-def refused(done, *words):
-    assert done.status == 2 and done.err.count("\n") == 1, done.err
-    for word in words:
-        assert word in done.err, done.err
 
 
 def test_students_learn_from_images_without_labels(tmp_path, good, distill, table):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 GIGABYTE = 10**9
 HEAD = "POST /predict HTTP/1.1\r\nHost: localhost\r\n"
@@ -278,11 +279,6 @@ def test_told_to_end_while_the_model_is_read(run, dlkd_started):
     process.terminate()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out.splitlines()[-1], err) == (0, "stopped", "")
-
-
-def refused(done, *words):
-    assert done.status == 2 and done.err.startswith("dlkd: error: ") and done.err.count("\n") == 1, done
-    assert all(str(word) in done.err for word in words), done.err
 
 
 def test_a_port_in_use(server, run, dlkd):
