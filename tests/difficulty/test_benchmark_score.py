@@ -198,12 +198,13 @@ def test_all_tables_of_a_small_teacher(load, digits):
 def test_the_larger_share_of_a_mixed_image(load, digits):
     answers = load("score_answers")
     samples, view = digits[0].samples, answers.View("mixup")
-    label, pair = answers.mixed(samples, view)
+    label, target, pair = answers.mixed(samples, view)
     family = answers.family(samples, view)
     positions = np.arange(len(samples))
     partners = family.partners(positions, np.zeros_like(positions))
     assert (pair == pair[partners]).all() and np.bincount(pair).max() == 2
-    own = family.batch(positions, np.zeros_like(positions)).target.gather(1, samples.labels[:, None])[:, 0]
+    assert torch.equal(target, family.batch(positions, np.zeros_like(positions)).target)
+    own = target.gather(1, samples.labels[:, None])[:, 0]
     expected = torch.where(own > 0.5, samples.labels, samples.labels[torch.from_numpy(partners)])
     assert torch.equal(label, expected)
 
