@@ -91,7 +91,7 @@ def _here(arguments: Sequence[str], folder: Path) -> tuple[int, str]:
         except (Exception, TooLong):  # what a user would see
             traceback.print_exc()
             status = 1
-    return status, errors.getvalue()
+    return status, errors.getvalue().encode(errors="backslashreplace").decode()  # as standard error does
 
 
 def _in_process(case: Case, arguments: Sequence[str], folder: Path) -> tuple[int, str]:

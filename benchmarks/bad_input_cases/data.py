@@ -171,7 +171,7 @@ CASES = (
     _arrays("images that are no bytes", "uint8", train_images=np.zeros((40, 8, 8))),
     _arrays("objects that run code", "damaged or no plain", extra=np.array([{"a": 1}], object)),
     _data("half a line in a table", "fields", "table", "t.csv", lambda _: "path,label\na.png\n"),
-    _data("a table that is no text", "no table", "table", "t.csv", lambda _: b"path,label\n\xff\xfe,\x00\n"),
+    _data("a table that is no text", "no such file", "table", "t.csv", lambda _: b"path,label\n\xff\xfe,\x00\n"),
     _data("a table without labels", "expected a column", "table", "t.csv", lambda _: "path,size\na.png,3\n"),
     _data("a table of images that are not there", "no such file", "table", "t.csv", lambda _: "path,label\na.png,x\n"),
     _data("a table that is broken Parquet", "no table", "table", "t.parquet", lambda _: b"PAR1" + bytes(99)),

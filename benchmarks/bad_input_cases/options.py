@@ -51,7 +51,6 @@ def _out_exists(place: Place) -> list[str]:
 
 
 CASES = (
-    _plain("no command", "expected a command"),
     _plain("a command that is misspelt", "did you mean distill?", "distil"),
     _plain("a name with a terminal code as command", "expected a command", "\x1b[31mtrain\x07"),
     _train("an option that is misspelt", "did you mean --optim.lr?", "--optim.lrr", 1),

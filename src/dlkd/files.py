@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from dlkd.errors import UserError
 from dlkd.regular import read_regular
 
-MARKER, LOCK = "run.json", ".lock"
-"""The files by which a folder is known to be a run of ours, and by which one process works in it."""
+MARKER, RESULTS, LOCK = "run.json", "results.json", ".lock"
+"""The files by which a folder is known to be a run of ours and finished, and by which one process works in it."""
 
 CARD_BYTES = 1 << 26
 """A run card is smaller; a larger file is none of ours."""
@@ -214,8 +214,8 @@ def new_run_folder(
 
 
 def unfinished(path: Path) -> str | None:
-    """What to do about a folder of ``dlkd train`` or ``dlkd distill`` that has no student yet; None for others."""
-    if (command := made_by(path)) not in ("train", "distill"):
+    """What to do about a run of ``dlkd train`` or ``dlkd distill`` that has not ended; None for other folders."""
+    if (path / RESULTS).is_file() or (command := made_by(path)) not in ("train", "distill"):
         return None
     return f"the run in {path} is not finished; go on with it: dlkd {command} --resume --out {shlex.quote(str(path))}"
 

@@ -112,7 +112,8 @@ def test_commands_and_help(dlkd):
         ("epoch: 3\n", ("--epoch", "did you mean --epochs?")),
         ("epochs: many\n", ("--epochs", "a whole number", "many")),
         ("optim: 3\n", ("optim", "group of options")),
-        ("data: null\n", ("data", "group of options")),
+        ("data: null\n", ("hold options", "nothing behind data")),
+        ("seed: 1\ndata:\n", ("--data", "group of options", "nothing")),
         ("optim:\n  lr: [1, 2]\n", ("--optim.lr", "a number")),
     ],
 )

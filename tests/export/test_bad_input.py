@@ -40,7 +40,7 @@ def own(own_module, train, good, tmp_path):
     return make
 
 
-def unfinished(run, tmp_path, name):
+def without(run, tmp_path, name):
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / name).unlink()
     return tmp_path / "run"
@@ -54,11 +54,14 @@ def test_no_such_run(tmp_path, dlkd, refused):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["student.safetensors", "results.json"])
-def test_a_run_that_is_not_finished(run, tmp_path, dlkd, refused, name):
-    folder = unfinished(run, tmp_path, name)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("results.json", ("is not finished", "dlkd distill --resume --out ")), ("student.safetensors", ("there is no",))],
+)
+def test_a_run_that_is_not_whole(run, tmp_path, dlkd, refused, name, words):
+    folder = without(run, tmp_path, name)
     for command in (("export", folder, "--out", tmp_path / "out"), ("predict", folder, "--images", tmp_path)):
-        refused(dlkd(*command), "no finished student", f"dlkd distill --resume --out {folder}")
+        refused(dlkd(*command), folder, *words)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = json.loads((ROOT / "results" / "bad_inputs.json").read_text())
 COMMANDS = {"train", "distill", "evaluate", "difficulty", "store build", "store verify", "store info", "store repair"}
 AGAIN = (
+    "null for a number",
+    "a run whose weights are gone",
     "an alias of itself",
     "aliases that unfold to 10⁹ values",
     "deletion in place of a data set",

@@ -11,7 +11,7 @@ from dlkd.cli.commands import COMMANDS
 from dlkd.cli.main import _parser
 from dlkd.compare.study import CompareOptions, plan
 from dlkd.errors import UserError
-from dlkd.pages.merge import taken_out
+from dlkd.pages.open_groups import taken_out
 from dlkd.pages.places import with_places, with_underscores
 from dlkd.pages.plain_yaml import plain_values
 
@@ -122,7 +122,7 @@ def test_the_same_within_the_page_of_a_study(here):
     here(*AWKWARD)
     for name in AWKWARD:
         arguments = with_places(["--run.data", name, f"--run.teacher={name}"], {"run"})
-        rest, page = taken_out(arguments, {"run"})
+        rest, page = taken_out(arguments, {"run": False})
         assert rest == []
         (cell, *_) = plan(CompareOptions(run=page["run"], methods=["kd"], seeds=1))
         assert (cell.options.data.name, cell.options.data.root) == ("folder", Path(name)), name

@@ -1,14 +1,16 @@
 """Pages of options become typed ones as the command line's do, and what is wrong is told in the same words."""
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import yaml
 
 from dlkd.errors import UserError
 from dlkd.jobs.card import plain
+from dlkd.pages.explain import known_options
 from dlkd.pages.merge import nested
 from dlkd.pages.typed import TypedOptions, typed
 from dlkd.train.options import DistillOptions
@@ -71,7 +73,13 @@ def test_one_page_leaves_nothing_to_the_next():
         ({"inner": {"kind": "c"}}, "expected --inner.kind to be one of a, b, but got c"),
         ({"inner": {"share": [1]}}, "expected --inner.share to be a number"),
         ({"inner": 3}, "inner"),
-        ({"inner": None}, "inner"),
+        (
+            {"inner": None},
+            "expected --inner to be a group of options, but got nothing; give a value, or leave inner out",
+        ),
+        ({"inner": {"share": None}}, "expected --inner.share to be a number, but got nothing"),
+        ({"out": None}, "expected --out to be a path, but got nothing"),
+        ({"several": None}, "expected --several to be a list, each a number or a number, but got nothing"),
         ({"counts": 3}, "there is no option --counts; did you mean --count?"),
         ({"inner": {"shared": 3}}, "there is no option --inner.shared; did you mean --inner.share?"),
         ({"out": {"a": 1}}, "--out"),
@@ -81,6 +89,18 @@ def test_what_is_wrong_is_told_in_one_line(page, words):
     with pytest.raises(UserError) as told:
         READ(page)
     assert words in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", known_options(DistillOptions))
+def test_nothing_behind_an_option(name):
+    """Is an option that may be null, or is told; of every option of ``dlkd distill``."""
+    hint = known_options(DistillOptions)[name]
+    page = nested({name: None})
+    if type(None) in get_args(hint):
+        assert TypedOptions(DistillOptions)(page) is not None
+    else:
+        with pytest.raises(UserError, match=f"--{re.escape(name)} to be .*(nothing|None)"):
+            TypedOptions(DistillOptions)(page)
 
 
 def test_a_page_of_every_option_is_what_it_was():

@@ -7,10 +7,10 @@ import dataclasses
 import difflib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
@@ -25,7 +25,7 @@ from dlkd.cli.output import run_and_say
 from dlkd.cli.words import many_words
 from dlkd.errors import UserError, printable
 from dlkd.pages.explain import explain
-from dlkd.pages.merge import Page, merged, nested, taken_out
+from dlkd.pages.open_groups import open_groups, taken_out, with_values
 from dlkd.pages.places import with_places, with_underscores
 from dlkd.pages.plain_yaml import plain_values
 from dlkd.pages.recipes import with_config_files
@@ -89,12 +89,12 @@ def _run(arguments: list[str]) -> None:
     if wanted not in COMMANDS and not {"-h", "--help", "--version"} & {*arguments}:
         raise UserError(_no_command(wanted))
     try:
-        open_groups = _open_groups(wanted)
-        arguments = with_underscores(arguments, open_groups)
+        pages = open_groups(resolve_name(COMMANDS[wanted].options)) if wanted in COMMANDS else {}
+        arguments = with_underscores(arguments, pages)
         rest = [a for a in arguments if wanted not in COMMANDS or a.removeprefix("--") not in COMMANDS[wanted].screen]
         rest, words = many_words(_with_word(rest, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
-        rest = with_places(rest, _groups(wanted) | open_groups)
-        rest, given = taken_out(rest, open_groups)
+        rest = with_places(rest, _groups(wanted) | pages.keys())
+        rest, given = taken_out(rest, pages, _options_of_a_run() if pages else ())
         files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
         with plain_values():
             parsed = _whole_parser(wanted).parse_args(files_read)
@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> None:
     said = parsed[wanted.replace(" ", ".")]
     options = instantiate(resolve_name(command.options), said)
     options = dataclasses.replace(options, **words)
-    options = _with_pages(options, given)
+    options = with_values(options, given)
     check_named_code(options, arguments)
     _check_root(options, arguments)
     run_and_say(command, options, {flag for flag in command.screen if f"--{flag}" in arguments})
@@ -143,22 +143,6 @@ def _whole_parser(wanted: str) -> ArgumentParser:
     return parser
 
 
-def _with_pages(options: Any, given: Mapping[str, Page]) -> Any:
-    """With the values that the command line gives for pages of options, by the name of the page."""
-    for name, values in given.items():
-        page = getattr(options, name)
-        # Methods may be listed by name; a value of one of them then makes a page of the list.
-        page = dict.fromkeys(page) if isinstance(page, list) else page
-        # Names in a page of pages may hold dots, as kd-0.5 does; names of options are groups then.
-        page = (
-            nested(page)
-            if name == "run"
-            else {key: nested(of) if isinstance(of, dict) else of for key, of in page.items()}
-        )
-        options = dataclasses.replace(options, **{name: merged(page, values)})
-    return options
-
-
 def _no_command(wanted: str) -> str:
     if wanted in GROUPS or wanted.split(" ")[0] in GROUPS:
         known = [name for name in COMMANDS if name.split(" ")[0] == wanted.split(" ")[0]]
@@ -187,12 +171,11 @@ def _groups(wanted: str) -> set[str]:
     return {name for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
 
 
-def _open_groups(wanted: str) -> set[str]:
-    """Options of a command that hold pages of options, whose names are the user's."""
-    if wanted not in COMMANDS:
-        return set()
-    hints = get_type_hints(resolve_name(COMMANDS[wanted].options))
-    return {name for name, hint in hints.items() if any(get_origin(h) is dict for h in (hint, *get_args(hint)))}
+def _options_of_a_run() -> set[str]:
+    """What the options in pages begin with, those of ``dlkd distill``."""
+    from dlkd.train.options import DistillOptions
+
+    return {field.name for field in dataclasses.fields(DistillOptions)}
 
 
 def _parser(name: str, command: Command, *, filled: bool) -> ArgumentParser:

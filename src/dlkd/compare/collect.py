@@ -17,8 +17,9 @@ from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, hol
 from dlkd.compare.study import WHERE, Cell, CompareOptions
 from dlkd.compare.work import failure, mend
 from dlkd.errors import UserError
+from dlkd.files import RESULTS
 from dlkd.jobs.card import CONFIG, PREDICTIONS, plain
-from dlkd.jobs.run import INVOCATION, RESULTS
+from dlkd.jobs.run import INVOCATION
 from dlkd.train.auto import as_recorded
 
 FIGURES: dict[str, tuple[str, ...]] = {

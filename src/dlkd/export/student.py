@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from dlkd.errors import UserError, first_line
 from dlkd.export.preprocessing import Preprocessing
-from dlkd.files import MARKER, made_by
+from dlkd.files import unfinished
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.run import RESULTS
 from dlkd.models import LoadedModel, load_model
 from dlkd.models.registry import resolve_name
 from dlkd.models.trained import DESCRIPTION_BYTES, STUDENT_FILE
@@ -75,12 +74,8 @@ def student_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     file = path / STUDENT_FILE
-    unfinished = (path / MARKER).is_file() and not (path / RESULTS).is_file()
-    if unfinished or ((path / MARKER).is_file() and not file.is_file()):
-        command = "train" if made_by(path) == "train" else "distill"
-        raise UserError(
-            f"the run in {path} has no finished student yet; go on with it: dlkd {command} --resume --out {path}"
-        )
+    if (todo := unfinished(path)) is not None:
+        raise UserError(todo)
     if not file.is_file():
         raise UserError(f"expected a run of dlkd in {path}, but there is no {STUDENT_FILE}; give the folder of a run")
     return file

@@ -12,7 +12,8 @@ import numpy as np
 
 from dlkd.arrays import read_arrays
 from dlkd.errors import UserError
-from dlkd.jobs.card import PREDICTIONS, RESULTS
+from dlkd.files import RESULTS
+from dlkd.jobs.card import PREDICTIONS
 from dlkd.methods import LossOptions
 from dlkd.train.auto import rate_of
 from dlkd.train.launch import Launch

@@ -19,8 +19,6 @@ from dlkd.train.teach import label_digest
 
 PREDICTIONS = "predictions.npz"
 """What a run says of each held-out and test image, in its folder."""
-RESULTS = "results.json"
-"""The figures of a finished run."""
 CONFIG = "config.yaml"
 """Every option of a run, in its folder; written last of what is there before the first step."""
 

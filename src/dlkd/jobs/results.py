@@ -19,7 +19,7 @@ from dlkd.evaluate import (
     mislabelled,
     reliability,
 )
-from dlkd.files import MARKER, write_atomic, write_json
+from dlkd.files import MARKER, RESULTS, write_atomic, write_json
 from dlkd.jobs.baseline import WORDS, against_baseline
 from dlkd.jobs.card import PREDICTIONS, machine, trained_on
 from dlkd.models import save_student
@@ -93,11 +93,11 @@ def finish(session: Session, command: str) -> dict[str, Any]:
         page = run_page(session.title, results, session.history, session.by_level, difficulty)
         write_atomic(session.folder / "report.html", page)
     # Last: a run with results is a finished run.
-    write_json(session.folder / "results.json", results)
+    write_json(session.folder / RESULTS, results)
     session.say(_sentence(results, session))
     if "baseline" in results:
         session.say(results["baseline"]["verdict"])
-    end_tracking(session, [session.folder / name for name in (MARKER, "results.json", "report.html")])
+    end_tracking(session, [session.folder / name for name in (MARKER, RESULTS, "report.html")])
     return results
 
 
@@ -177,4 +177,4 @@ def _sentence(results: dict[str, Any], session: Session) -> str:
     line += f"{of['ece']:.1f} %"
     if "teacher" in results:
         line += f"; teacher {results['teacher'][part]['accuracy']:.2f} %"
-    return f"{line}. {session.folder / 'results.json'}"
+    return f"{line}. {session.folder / RESULTS}"

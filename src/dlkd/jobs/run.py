@@ -18,6 +18,7 @@ from dlkd.data import DataSet
 from dlkd.errors import UserError, first_line, printable
 from dlkd.files import (
     MARKER,
+    RESULTS,
     busy_folder,
     check_outside,
     check_run_folder,
@@ -28,7 +29,6 @@ from dlkd.files import (
 )
 from dlkd.jobs.baseline import baseline_folder, baseline_options, check_baseline
 from dlkd.jobs.card import CONFIG, plain, run_card
-from dlkd.jobs.card import RESULTS as RESULTS
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
 from dlkd.quiet import is_quiet

@@ -18,7 +18,7 @@ from dlkd.errors import UserError
 from dlkd.evaluate.figures import NAMES
 from dlkd.export.graph import WithInputFormat
 from dlkd.export.student import Student, read_student
-from dlkd.jobs.run import RESULTS
+from dlkd.files import RESULTS
 from dlkd.models.registry import resolve_name
 from dlkd.train.log import METRICS
 

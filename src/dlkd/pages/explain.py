@@ -42,7 +42,7 @@ def explain(message: str, options: type | None) -> str:
             return f"expected --{found[1]} to be a group of options, by full names such as --{inner}, or a YAML file"
         _, marker, value = message.rpartition("value:")
         but = f", but got {value.strip() or 'nothing'}" if marker else f"; {message}"
-        return f"expected --{found[1]} to be {_words(known[found[1]])}{but}"
+        return f"expected --{found[1]} to be {in_words(known[found[1]])}{but}"
     return message
 
 
@@ -72,15 +72,17 @@ def _ratio(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, a, b).ratio()
 
 
-def _words(hint: Any) -> str:
+def in_words(hint: Any) -> str:
     """A type for people."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_words(part) for part in inner)
+        return " or ".join(in_words(part) for part in inner)
     if origin in (list, tuple):
-        return f"a list, each {_words(inner[0])}"
+        return f"a list, each {in_words(inner[0])}"
+    if origin is dict or hint is dict:
+        return "a group: name → options" if inner and inner[1] is not Any else "a group of options"
     if hint is type(None):
         return "null"
     return "a group of options" if dataclasses.is_dataclass(hint) else _WORDS.get(hint, str(hint))

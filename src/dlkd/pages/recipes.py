@@ -46,6 +46,9 @@ def resolve_config(name: str, groups: Collection[str] = (), option: str = "--con
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise UserError(f"expected the recipe {path} to hold options, but found {found}")
+    if content and all(value is None for value in content.values()):  # the parser would take it for a text
+        named = ", ".join(map(str, content))
+        raise UserError(f"expected the recipe {path} to hold options, but there is nothing behind {named:.80}")
     if text := next((key for key in groups if isinstance(content.get(key), str)), None):
         raise UserError(f"expected {text} in the recipe {path} to be a group of options, but got {content[text]!r:.80}")
     return path

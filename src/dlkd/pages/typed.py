@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, Generic, TypeVar
+import types
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
 from dlkd.errors import UserError
-from dlkd.pages.explain import explain
+from dlkd.pages.explain import explain, in_words
 from dlkd.pages.plain_yaml import plain_values
 
 Kind = TypeVar("Kind")
@@ -26,7 +27,7 @@ def typed(kind: type[Kind], values: object) -> Kind:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind)
     with plain_values():
-        return kind(**parser.parse_object(values).as_dict())
+        return instantiate(kind, parser.parse_object(values))
 
 
 class TypedOptions(Generic[Kind]):
@@ -59,17 +60,26 @@ def instantiate(kind: type[Kind], values: Namespace, prefix: str = "") -> Kind:
     """A dataclass of options out of parsed values, nested ones included.
 
     Raises:
-        UserError: one value where a group is expected.
+        UserError: one value where a group is expected, or nothing where there has to be a value: a key of YAML with
+            nothing behind it, which the parser lets pass.
     """
     arguments: dict[str, Any] = {}
+    hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        value = values[field.name]
-        nested = field.default_factory if field.default_factory is not dataclasses.MISSING else None
-        default = nested() if nested is not None else None
-        if dataclasses.is_dataclass(default):
-            name = f"{prefix}{field.name}"
+        value, hint, name = values[field.name], hints[field.name], f"{prefix}{field.name}"
+        if value is None and not _may_be_nothing(hint):
+            raise UserError(
+                f"expected --{name} to be {in_words(hint)}, but got nothing; give a value, or leave {field.name} out"
+            )
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             if not isinstance(value, Namespace):
-                raise UserError(f"expected {name} to be a group of options, but got {value!r}")
-            value = instantiate(type(default), value, f"{name}.")
+                raise UserError(f"expected --{name} to be a group of options, but got {value!r}")
+            value = instantiate(hint, value, f"{name}.")
         arguments[field.name] = value
     return kind(**arguments)
+
+
+def _may_be_nothing(hint: Any) -> bool:
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_may_be_nothing(part) for part in get_args(hint))
+    return hint is Any or hint is type(None)

@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from dlkd.arrays import read_arrays
 from dlkd.errors import UserError, first_line, printable
-from dlkd.files import CARD_BYTES, MARKER, made_by, unfinished
+from dlkd.files import CARD_BYTES, MARKER, RESULTS, made_by, unfinished
 from dlkd.jobs.card import PREDICTIONS
-from dlkd.jobs.run import RESULTS
 from dlkd.models.trained import STUDENT_FILE
 from dlkd.regular import read_regular
 from dlkd.train.log import METRICS
@@ -129,7 +128,7 @@ def read_run(folder: Path, name: str) -> Run:
     if not folder.is_dir():
         what = "that is a file" if folder.exists() else "there is nothing"
         raise UserError(f"expected the folder of a run at {folder}, but {what}; give the --out of dlkd distill")
-    if not (folder / RESULTS).is_file() and (todo := unfinished(folder)) is not None:
+    if (todo := unfinished(folder)) is not None:
         raise UserError(todo)
     command = made_by(folder)
     if command not in ("train", "distill") or not (folder / RESULTS).is_file():
