@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from itertools import product
 
 import numpy as np
@@ -233,6 +234,20 @@ def test_arithmetic_counts(copied, study, dlkd, refused):
     refused(done, "was run with another --engine")
 
 
+def test_a_file_of_labels_that_was_exchanged(small, good, dlkd, refused, tmp_path):
+    """Where it lies does not count, what is in it does: methods would be compared on different labels."""
+    out, noise = tmp_path / "out", ("--run.data.noise_kind", "matrix")
+    for name, shift in (("a", 1), ("b", 2)):
+        matrix = 0.6 * np.eye(10) + 0.4 * np.roll(np.eye(10), shift, axis=1)
+        np.savetxt(tmp_path / f"{name}.csv", matrix, delimiter=",")
+    shutil.copy(tmp_path / "a.csv", tmp_path / "moved.csv")
+    good(*small(out, *noise, "--run.data.noise_file", tmp_path / "a.csv", "--seeds", 1))
+    good(*small(out, *noise, "--run.data.noise_file", tmp_path / "moved.csv", "--seeds", 1, methods="[ce, ls]"))
+    other = (*noise, "--run.data.noise_file", tmp_path / "b.csv", "--seeds", 1)
+    done = dlkd(*small(out, *other, methods="{ce: , ls: , third: {method: ls}}"))
+    refused(done, "different images or labels", "--data.noise_file", out / "cells" / "third" / "seed0")
+
+
 def without(*names):
     """Of an archive of arrays."""
 
@@ -257,6 +272,7 @@ DAMAGE = {
     "answers cut": ("predictions.npz", lambda b: b[: len(b) // 2]),
     "answers empty": ("predictions.npz", lambda b: b""),
     "answers without labels": ("predictions.npz", without("held_out_labels")),
+    "a card without data": ("run.json", lambda b: b.replace(b'"data": {', b'"data": 3, "old": {')),
     "options cut in a group": ("config.yaml", lambda b: b.replace(b"data:", b"data: {")),
     "options empty": ("config.yaml", lambda b: b""),
     "options that are no text": ("config.yaml", lambda b: b"\xff\xfe\x00" + b),

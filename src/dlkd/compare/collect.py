@@ -2,69 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import yaml
 
-from dlkd.arrays import read_arrays
-from dlkd.compare.final import FINAL, FINAL_PREDICTIONS
+from dlkd.compare.found import FIGURES, Found, read_cells, reason_of
 from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, holm, paired, spread
 from dlkd.compare.study import WHERE, Cell, CompareOptions
-from dlkd.compare.work import failure, mend
-from dlkd.errors import UserError
-from dlkd.files import RESULTS
-from dlkd.jobs.card import CONFIG, PREDICTIONS, plain
-from dlkd.jobs.run import INVOCATION
-from dlkd.train.auto import as_recorded
+from dlkd.compare.work import failure
+from dlkd.jobs.card import plain
 
-FIGURES: dict[str, tuple[str, ...]] = {
-    "held_out": ("held_out", "accuracy"),
-    "held_out_clean": ("held_out_clean", "accuracy"),
-    "test": ("test", "accuracy"),
-    "ece": ("held_out", "ece"),
-    "nll": ("held_out", "nll"),
-    "aurc": ("held_out", "aurc"),
-    "wrong_label": ("memorisation", "train", "wrong_label"),
-    "true_label": ("memorisation", "train", "true_label"),
-    "teacher": ("teacher", "held_out", "accuracy"),
-    "seconds": ("seconds",),
-}
-"""Figure → where it stands in the ``results.json`` of a run; those of held-out images with their labels as given."""
 COMPARED = ("held_out", "held_out_clean", "test")
 """Accuracies whose differences are taken seed by seed."""
 ABOUT = ("versions", "machine", "threads", "accelerator")
-
-
-class Answers(NamedTuple):
-    """Of one student, image by image."""
-
-    right: dict[str, np.ndarray]
-    """By figure of :data:`COMPARED`: bool ``[N]``."""
-    distance: np.ndarray | None
-    """Of the held-out images, where the run knew it."""
-
-
-class Found(NamedTuple):
-    """One finished cell."""
-
-    cell: Cell
-    figures: dict[str, float]
-    answers: Answers
-    results: dict[str, Any]
 
 
 def collect(options: CompareOptions, cells: Sequence[Cell]) -> dict[str, Any]:
     """The content of ``results.json`` of the comparison.
 
     Raises:
-        UserError: a finished cell was run with other settings, or is damaged.
+        UserError: see :func:`read_cells`.
     """
-    done = {cell.options.out: each for cell in cells if (each := read_cell(cell)) is not None}
+    done = {each.cell.options.out: each for each in read_cells(cells)}
     rows: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         rows.setdefault(cell[:3], []).append(cell)
@@ -185,97 +146,3 @@ def _over_images(ours: Mapping[int, Found], theirs: Mapping[int, Found], figure:
         return None
     right = [np.stack([by[s].answers.right[figure] for s in seeds]) for by in (ours, theirs)]
     return None if right[0].shape != right[1].shape else bootstrap_difference(*right)._asdict()
-
-
-def read_cell(cell: Cell) -> Found | None:
-    """What a finished cell left; None where it is not finished.
-
-    Raises:
-        UserError: it was run with other settings, or is damaged.
-    """
-    folder = cell.options.out
-    if not (folder / RESULTS).is_file():
-        return None
-    _check_same(cell)
-    results = _read_json(folder / RESULTS)
-    if (folder / FINAL).is_file():
-        results["test"] = _read_json(folder / FINAL)
-    try:
-        figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
-        whole = all(map(math.isfinite, figures.values())) and "held_out" in figures and "method" in results
-    except (TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise UserError(_damaged(folder / RESULTS))
-    return Found(cell, figures, _answers(folder), results)
-
-
-def reason_of(cell: Cell) -> str:
-    """Why a cell could not be run."""
-    return str(_read_json(failure(cell)).get("reason"))
-
-
-def _check_same(cell: Cell) -> None:
-    """A finished cell must be of the settings that are asked for now; where the data lie does not count."""
-    file = cell.options.out / CONFIG
-    try:
-        page = yaml.safe_load(file.read_text())
-        before, asked = _that_counts(page), as_recorded(cell.options, page)
-    except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
-        raise UserError(_damaged(file)) from error
-    for key, value in _that_counts(plain(asked)).items():
-        if value == before.get(key):
-            continue
-        raise UserError(
-            f"{cell.row}, seed {cell.seed} was run with another --{key}; give the method or condition another name, or "
-            f"delete {cell.options.out}"
-        )
-
-
-def _that_counts(page: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the options of a run, those that decide what comes out but for its rounding."""
-    apart = (*INVOCATION, "seed", "store", "device")
-    return {key: value for key, value in page.items() if key not in apart} | {
-        "data": {k: v for k, v in page["data"].items() if k not in WHERE},
-        "engine": page["engine"]["precision"],
-        "storage": {k: v for k, v in page["storage"].items() if k != "probe_logits"},
-    }
-
-
-def _answers(folder: Path) -> Answers:
-    right: dict[str, np.ndarray] = {}
-    distance = None
-    for file in (PREDICTIONS, FINAL_PREDICTIONS):
-        if not (folder / file).is_file():
-            continue
-        try:
-            values = read_arrays(folder / file)
-            for part in ("held_out", "test"):
-                if f"{part}_predicted" in values:
-                    right[part] = values[f"{part}_predicted"] == values[f"{part}_labels"]
-                if f"{part}_clean" in values:
-                    right[f"{part}_clean"] = values[f"{part}_predicted"] == values[f"{part}_clean"]
-        except (ValueError, KeyError) as error:
-            raise UserError(_damaged(folder / file)) from error
-        distance = values.get("held_out_distance", distance)
-    return Answers(right, distance)
-
-
-def _at_path(results: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    found: Any = results
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return None if found is None else float(found)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(_damaged(file)) from error
-
-
-def _damaged(file: Path) -> str:
-    """What to delete: of a run its folder, of what was made of it that file."""
-    made_again = file if file.name in (FINAL, FINAL_PREDICTIONS) or file.name.endswith(".failed.json") else file.parent
-    return f"{file} is damaged; {mend(made_again)}"

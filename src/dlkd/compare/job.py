@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dlkd.compare.collect import collect, reason_of
+from dlkd.compare.collect import collect
 from dlkd.compare.final import read_test_images
+from dlkd.compare.found import reason_of
 from dlkd.compare.render import csv_text, latex, markdown
 from dlkd.compare.study import Cell, CompareOptions, plan
 from dlkd.compare.tables import flat, headline, parts, print_tables, sentences

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dlkd.compare.collect import COMPARED, read_cell, reason_of
+from dlkd.compare.collect import COMPARED
+from dlkd.compare.found import read_cells, reason_of
 from dlkd.compare.statistics import band
 from dlkd.compare.study import Cell, cell, check_name, checked, row_name
 from dlkd.compare.work import failure, run_all
@@ -66,7 +67,7 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
     run_all(cells, options.workers)
     if failed := [c for c in cells if failure(c).is_file()]:
         raise UserError(f"{options.row} seed {failed[0].seed} could not be run: {reason_of(failed[0])}")
-    found = {c.seed: each.figures for c in cells if (each := read_cell(c)) is not None}
+    found = {each.cell.seed: each.figures for each in read_cells(cells)}
     figures = {name: judged for name in READ_BY_RUNS if (judged := _judged(published, found, name)) is not None}
     content = {"command": "reproduce", "row": options.row, "options": published["options"], "figures": figures}
     write_json(out / "results.json", content)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dlkd.compare.collect import ABOUT, read_cell, reason_of
+from dlkd.compare.collect import ABOUT
+from dlkd.compare.found import read_cells, reason_of
 from dlkd.compare.render import markdown
 from dlkd.compare.study import Cell, StudyOptions, plan
 from dlkd.compare.tables import NOT_RUN, Part, print_part
@@ -127,7 +128,7 @@ class _Search:
         """What the trial came to."""
         assert self._asked is not None
         trial, by_place = self.trials[-1], {cell.place: list[float]() for cell in cells}
-        for found in filter(None, map(read_cell, cells)):
+        for found in read_cells(cells):
             by_place[found.cell.place].append(found.figures[FIGURE])
             self.about |= {key: found.results[key] for key in ABOUT if key in found.results}
         values = [value for of in by_place.values() for value in of]
