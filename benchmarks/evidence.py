@@ -10,6 +10,7 @@ A table stands between `<!-- KIND FILE ... -->` and `<!-- end -->`:
     <!-- actions audit.json -->           what the suggestions of an audit are worth
     <!-- ship ship.json -->               a student beside its teacher: accuracy, size, time
     <!-- temperatures temperature-by-level.json -->  what the labels ask for at each level
+    <!-- mixtures mixtures.json -->       what the probe's predictions add to the teacher's
 """
 
 from __future__ import annotations
@@ -124,11 +125,30 @@ def temperatures(found: Found) -> str:
     for of in found["rows"]:
         if of["score"] != "distance, τ = ¼":
             continue
-        name, view = of["teacher"].removeprefix("cifar100-"), of["view"].removesuffix("-0").replace("_", ", ")
         fifths = [f"{each['t']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in of["fifths"]]
-        rows.append([name, view, *fifths, f"{1000 * of['nats']['mean']:+.1f} ± {1000 * of['nats']['error']:.1f}"])
+        rows.append([*_where(of), *fifths, _thousandths(of["nats"])])
     columns = ["teacher", "view", "easiest fifth", "second", "third", "fourth", "hardest", "worth, nats/1000"]
     return markdown(columns, rows, "llrrrrrr")
+
+
+def mixtures(found: Found) -> str:
+    """What z_t + b·(z_t − z_p) is worth over z_t, with the probe of sparsity 0.3."""
+    rows, shown = [], ("-1", "-0.3", "-0.1", "0.1", "0.3", "1")
+    for of in found["rows"]:
+        if of["sparsity"] == 0.3:
+            worth = [of["factors"][b]["nats"] for b in shown] + [of["best"]["nats"], of["by_fifth"]["nats"]]
+            rows.append([*_where(of), *map(_thousandths, worth)])
+    columns = ["teacher", "view", *(f"b = {float(b):+g}" for b in shown), "best b", "for each fifth"]
+    return markdown(columns, rows, "ll" + "r" * (len(shown) + 2))
+
+
+def _where(of: Found) -> tuple[str, str]:
+    """Teacher and view in words."""
+    return of["teacher"].removeprefix("cifar100-"), of["view"].removesuffix("-0").replace("_", ", ")
+
+
+def _thousandths(nats: Mapping[str, float]) -> str:
+    return f"{1000 * nats['mean']:+.1f} ± {1000 * nats['error']:.1f}"
 
 
 KINDS: dict[str, Callable[..., str]] = {
@@ -139,6 +159,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "actions": actions,
     "ship": ship,
     "temperatures": temperatures,
+    "mixtures": mixtures,
 }
 
 BLOCK = re.compile(rf"(<!-- ({'|'.join(KINDS)}) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)

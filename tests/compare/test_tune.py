@@ -1,5 +1,6 @@
 import json
 import math
+from statistics import mean
 
 import optuna
 import pytest
@@ -26,6 +27,12 @@ def done(tmp_path_factory, good, small):
 def trials(folder):
     found = json.loads((folder / "results.json").read_text())
     return {row["method"]: row for row in found["methods"]}
+
+
+def nll(folder, method):
+    """Of the held-out images, both conditions."""
+    files = [folder / "cells" / place / method / "seed0" / "results.json" for place in ("clean", "noisy")]
+    return [json.loads(file.read_text())["held_out"]["nll"] for file in files]
 
 
 def test_files(done):
@@ -58,6 +65,7 @@ def test_the_search_is_that_of_the_same_sampler(done):
             run = yaml.safe_load((folder / "config.yaml").read_text())["loss"]
             assert (run["temperature"], run["kd_weight"]) == (given["loss.temperature"], given["loss.kd_weight"])
             accuracies[place] = json.loads((folder / "results.json").read_text())["held_out"]["accuracy"]
+            assert trial["nll"] == pytest.approx(mean(nll(done[0], f"kd-2.{number}")))
         assert trial["held_out"] == accuracies and math.isclose(trial["mean"], sum(accuracies.values()) / 2)
         study.tell(asked, trial["mean"])
 
@@ -65,7 +73,7 @@ def test_the_search_is_that_of_the_same_sampler(done):
 def test_the_page_holds_the_best_of_each(done):
     methods = read_plain(done[0] / "tuned.yaml")["methods"]
     row = trials(done[0])["kd-2"]
-    best = max(row["trials"], key=lambda trial: trial["mean"])["settings"]
+    best = max(row["trials"], key=lambda trial: (trial["mean"], -trial["nll"]))["settings"]
     loss = {"temperature": best["loss.temperature"], "kd_weight": best["loss.kd_weight"]}
     assert methods == {"ce": {"method": "ce"}, "kd-2": {"method": "kd", "loss": loss}}
     cells = plan(CompareOptions(methods=methods, seeds=1, run={"teacher": {"weights": "t"}}))
@@ -106,3 +114,38 @@ def test_a_trial_that_cannot_be_run_is_not_the_best(dlkd, small, tmp_path):
     bad = [trial for trial in row["trials"] if trial["settings"]["optim.lr"] == 1e30]
     assert bad and all(trial["mean"] is None and trial["failed"] for trial in bad)
     assert row["trials"][row["best"]]["settings"] == {"optim.lr": 0.1}
+
+
+def test_tries_come_after_the_settings_as_they_stand(good, small, tmp_path):
+    """And before what is drawn, which is as it would have been without them."""
+    tries = ("--tries", "{kd-2: [{loss.kd_weight: 9}, {loss: {temperature: 4}}]}")
+    good(*tuned(small, tmp_path / "with", "--trials", 4, *tries))
+    found = [trial["settings"] for trial in trials(tmp_path / "with")["kd-2"]["trials"]]
+    assert found[:3] == [{"loss.temperature": t, "loss.kd_weight": w} for t, w in ((2.0, 0.9), (2.0, 9), (4.0, 0.9))]
+    good(*tuned(small, tmp_path / "without", "--trials", 2))
+    assert found[3] == trials(tmp_path / "without")["kd-2"]["trials"][1]["settings"]
+
+
+@pytest.mark.parametrize(
+    ("tries", "words"),
+    [
+        ("{kd-2: [{loss.kd_weight: 4}]}", "to lie within its --space, but got 4 for loss.kd_weight"),
+        ("{kd-2: [{loss.temperature: 9}]}", "to lie within its --space, but got 9"),
+        ("{kd-2: [{loss.temperature: hot}]}", "to lie within its --space, but got 'hot'"),
+        ("{kd-2: [{loss.temperature: true}]}", "to lie within its --space, but got True"),
+        ("{kd-2: [{optim.lr: 1}]}", "to name options of its --space, but got optim.lr"),
+        ("{ce: [{optim.lr: 1}]}", "methods that have a --space, but got ce"),
+        ("{kd-2: {loss.temperature: 3}}", "--tries to be a group of names, each a list, each a group of options"),
+        ("{kd-2: [3]}", "--tries to be a group of names, each a list, each a group of options"),
+        ("{kd-2: [{}, {}]}", "--trials to be above the 2 tries of kd-2"),
+    ],
+)
+def test_tries_that_are_none(dlkd, small, refused, tmp_path, tries, words):
+    refused(dlkd(*tuned(small, tmp_path / "out", "--trials", 2, "--tries", tries)), words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tries_one_by_one(dlkd, small, refused, tmp_path):
+    """Behind a dot they do not pass the parser."""
+    done = dlkd(*tuned(small, tmp_path / "out", "--trials", 2, "--tries.kd-2", "{loss.temperature: 3}"))
+    refused(done, "a list of groups of options as --tries.kd-2")

@@ -46,6 +46,7 @@ NOT_EXECUTED = {
         "dlkd compare --config studies/step.yaml": "half an hour, and CIFAR-100",
         "dlkd compare --config studies/equal-steps.yaml": "hours, and CIFAR-100",
         "python benchmarks/temperature_by_level.py": "minutes, and CIFAR-100N",
+        "python benchmarks/mixtures.py": "minutes, and CIFAR-100N",
         "studies/digits.sh": "an hour",
         "python benchmarks/step.py": "an hour, and Stanford Cars",
     },

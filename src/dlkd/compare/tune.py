@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FIGURE = "held_out"
 """What settings are chosen by: the accuracy on held-out images with their labels as given, noise included."""
+TIES = "nll"
+"""What decides between settings of the same accuracy, of the same images: a few hundred of them leave many ties."""
 AT_RANDOM = 5
 """Trials before the search looks at what it has found, the settings as they stand among them. It does not depend on the
 budget, so that a larger one goes on where a smaller one ended."""
@@ -40,20 +42,24 @@ class TuneOptions(StudyOptions):
     """Find settings for each method with one small budget; no test image is read.
 
     The first trial of a method is its settings as they stand, so that none comes out worse on the held-out images than
-    it went in. The next four are drawn at random, then those near good ones are preferred (Optuna's TPE). What is kept
-    is the best mean of the held-out accuracy over conditions, pairs and seeds.
+    it went in. Then come its tries, if there are any. Others are drawn at random until there are five, then those near
+    good ones are preferred (Optuna's TPE). What is kept is the best mean of the held-out accuracy over conditions,
+    pairs and seeds; of equals the one with the lower negative log-likelihood there.
 
     Attributes:
         space: method → option → where to look: ``{low: 1, high: 8}``, in equal ratios if low is above 0, or a list to
             choose from; as ``{kd: {loss.temperature: {low: 1, high: 8}, loss.kd_weight: [0.9, 3, 9]}}``. A method that
             is not named is run once.
-        trials: of each method that has something to tune.
+        tries: method → settings that are worth a trial, as ``{kd: [{loss.kd_weight: 9}]}``; what one does not name is
+            as it stands.
+        trials: of each method that has something to tune, those as it stands and the tries among them.
         draw: seed of the search.
     """
 
     out: Path = Path("runs/tune")
     seeds: list[int] | int = 1
     space: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     trials: int = 8
     draw: int = 0
 
@@ -67,6 +73,16 @@ class TuneOptions(StudyOptions):
                 raise UserError(f"expected --space to be of some of --methods, but got {method}")
             if not isinstance(space, dict):
                 raise UserError(f"expected options and where to look as --space.{method}, but got {space!r:.80}")
+        for method, tries in self.tries.items():
+            if method not in self.space:
+                raise UserError(f"expected --tries to be of methods that have a --space, but got {method}")
+            if not isinstance(tries, list) or not all(isinstance(settings, dict) for settings in tries):
+                raise UserError(f"expected a list of groups of options as --tries.{method}, but got {tries!r:.80}")
+            if len(tries) >= self.trials:
+                raise UserError(
+                    f"expected --trials to be above the {len(tries)} tries of {method}, since its settings as they "
+                    f"stand are tried too, but got {self.trials}"
+                )
 
 
 def tune(options: TuneOptions) -> dict[str, Any]:
@@ -108,8 +124,10 @@ class _Search:
         space = nested_names(options.space.get(method, {}))
         before = {name: _value(first, method, name) for name in space}
         self.space = {name: _distribution(method, name, where, before[name]) for name, where in space.items()}
-        if self.space:
-            self._study.enqueue_trial(before)
+        tries = [nested_names(settings) for settings in options.tries.get(method, [])]
+        for settings in [before, *(before | settings for settings in tries)] if self.space else []:
+            _check_try(method, settings, self.space)
+            self._study.enqueue_trial(settings)
         self._asked: optuna.Trial | None = None
         self.trials: list[dict[str, Any]] = []
         self.about: dict[str, Any] = {}
@@ -128,21 +146,23 @@ class _Search:
         """What the trial came to."""
         assert self._asked is not None
         trial, by_place = self.trials[-1], {cell.place: list[float]() for cell in cells}
-        for found in read_cells(cells):
+        done = read_cells(cells)
+        for found in done:
             by_place[found.cell.place].append(found.figures[FIGURE])
             self.about |= {key: found.results[key] for key in ABOUT if key in found.results}
         values = [value for of in by_place.values() for value in of]
         trial["held_out"] = {place: mean(of) if of else None for place, of in by_place.items()}
         trial["mean"] = mean(values) if len(values) == len(cells) else None
+        trial["nll"] = mean(found.figures[TIES] for found in done) if len(values) == len(cells) else None
         if reasons := {f"{cell.row} seed {cell.seed}": reason_of(cell) for cell in cells if failure(cell).is_file()}:
             trial["failed"] = reasons
         self._study.tell(self._asked, trial["mean"], state=_state(trial["mean"]))
 
     @property
     def best(self) -> int | None:
-        """Number of the best trial, the first of equals; None where none was finished."""
-        means = [-math.inf if trial["mean"] is None else trial["mean"] for trial in self.trials]
-        return max(range(len(means)), key=lambda k: means[k]) if max(means) > -math.inf else None
+        """Number of the best trial; None where none was finished."""
+        finished = [number for number, trial in enumerate(self.trials) if trial["mean"] is not None]
+        return max(finished, key=lambda k: (self.trials[k]["mean"], -self.trials[k]["nll"]), default=None)
 
 
 def nested_names(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -184,6 +204,16 @@ def _distribution(method: str, name: str, where: Any, before: Any) -> Any:
     return kind(low, high, log=low > 0)
 
 
+def _check_try(method: str, settings: Mapping[str, Any], space: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if name not in space:
+            raise UserError(f"expected --tries of {method} to name options of its --space, but got {name}")
+        where = space[name]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (value in where.choices if hasattr(where, "choices") else number and where.low <= value <= where.high):
+            raise UserError(f"expected --tries of {method} to lie within its --space, but got {value!r:.80} for {name}")
+
+
 def _value(run: DistillOptions, method: str, name: str) -> Any:
     group, _, last = name.rpartition(".")
     try:
@@ -218,7 +248,7 @@ def _state(value: float | None) -> optuna.trial.TrialState:
 
 
 def _study(options: TuneOptions, methods: Mapping[str, Page]) -> StudyOptions:
-    return replace(options, methods=dict(methods), space={})
+    return replace(options, methods=dict(methods), space={}, tries={})
 
 
 def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, Any]:
@@ -234,6 +264,7 @@ def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, A
         "trials": options.trials,
         "draw": options.draw,
         "space": {method: nested_names(space) for method, space in options.space.items()},
+        "tries": options.tries,
         "methods": rows,
         **about,
     }

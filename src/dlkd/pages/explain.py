@@ -82,7 +82,8 @@ def in_words(hint: Any) -> str:
     if origin in (list, tuple):
         return f"a list, each {in_words(inner[0])}"
     if origin is dict or hint is dict:
-        return "a group: name → options" if inner and inner[1] is not Any else "a group of options"
+        several = inner and inner[1] is not Any
+        return f"a group of names, each {in_words(inner[1])}" if several else "a group of options"
     if hint is type(None):
         return "null"
     return "a group of options" if dataclasses.is_dataclass(hint) else _WORDS.get(hint, str(hint))
