@@ -57,7 +57,8 @@ def test_one_line_of_the_ledger_for_one_reading(scored):
     date = datetime.fromisoformat(entry.pop("date"))
     assert timedelta(0) <= datetime.now(UTC) - date < timedelta(minutes=30)
     rows = [f"{place}/{method}" for place in ("clean", "noisy") for method in ("ce", "dlkd", "kd-2")]
-    assert entry == {"students": 12, "rows": rows, "seeds": [0, 3], "data": ["digits"]}
+    noise = {"data": ["digits"], "noise": ["none", "symmetric 0.4"], "teachers": ["teacher"]}
+    assert entry == {"students": 12, "rows": rows, "seeds": [0, 3], **noise}
 
 
 @pytest.mark.parametrize("row", ["clean/ce", "noisy/dlkd"])
@@ -117,6 +118,14 @@ def test_a_second_reading_reads_only_what_is_new(scored, study, small, good, tmp
     first, second = lines(ledger)
     assert first == lines(scored[1])[0]
     assert (second["students"], second["rows"], second["seeds"]) == (1, ["noisy/ce2"], [3])
+
+
+def test_cells_that_are_not_finished_keep_the_test_images_shut(copied, study, dlkd, refused, tmp_path, read):
+    """Else some would be read now, and the others once the first figures were known."""
+    (copied / "cells" / "noisy" / "dlkd" / "seed3" / "results.json").unlink()
+    refused(dlkd(*study(copied, "--collect", *final(tmp_path))), "all cells to be finished for --final, but 1 are not")
+    assert not list(copied.glob("cells/**/final.*")) and not (tmp_path / "ledgers").exists()
+    assert named_test(read(copied / "results.json")) == []  # the tables are there all the same
 
 
 def test_without_a_ledger_nothing_is_read(copied, study, dlkd, refused):

@@ -116,6 +116,15 @@ def test_nothing_was_run():
         ({"verdict": "no difference"}, "the interval has 0 in it"),
         ({"verdict": "one seed", "low": None, "high": None, "p_holm": None}, "one seed, which can show no difference"),
         ({"p_holm": 0.0123}, "p 0.012 by Holm"),
+        ({"verdict": "ahead", "p_holm": 0.06}, "ahead by more than the interval, but not by Holm: no sure difference"),
+        (
+            {"verdict": "behind", "p_holm": 0.3, "images": {"mean": -0.5, "low": -1, "high": 0}},
+            "behind by more than the interval, but not by Holm and not over images: no sure difference",
+        ),
+        (
+            {"verdict": "ahead", "p_holm": 0.01, "images": {"mean": 0.5, "low": 0.1, "high": 1}},
+            "ahead by more than the interval; p 0.01",
+        ),
         ({"images": {"mean": 0.5, "low": -0.3, "high": 1.2}}, "over images [−0.30, +1.20]"),
     ],
 )

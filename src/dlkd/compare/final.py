@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 
 from dlkd.arrays import write_arrays
 from dlkd.compare.study import Cell
-from dlkd.compare.work import finished, mend
-from dlkd.data import DataSet, load_data
+from dlkd.compare.work import mend
+from dlkd.data import DataOptions, DataSet, load_data
 from dlkd.errors import UserError
 from dlkd.evaluate import check_finite, figures, logits_of
 from dlkd.files import held, write_json
@@ -26,14 +26,14 @@ FINAL, FINAL_PREDICTIONS = "final.json", "final.npz"
 
 
 def read_test_images(cells: Sequence[Cell], ledger: Path) -> int:
-    """Score the students of finished cells on the test images, those that have not been; returns how many.
+    """Score the students of cells, all of them finished, on the test images, but for those that were; returns how many.
 
     The ledger is written first: no reading goes unnoted.
 
     Raises:
         UserError: the ledger cannot be written, or a student is damaged.
     """
-    new = [cell for cell in cells if finished(cell) and not (cell.options.out / FINAL).is_file()]
+    new = [cell for cell in cells if not (cell.options.out / FINAL).is_file()]
     if not new:
         return 0
     _note(new, ledger)
@@ -53,6 +53,8 @@ def _note(cells: Sequence[Cell], ledger: Path) -> None:
         "rows": sorted({cell.row for cell in cells}),
         "seeds": sorted({cell.seed for cell in cells}),
         "data": sorted({cell.options.data.name for cell in cells}),
+        "noise": sorted({_noise(cell.options.data) for cell in cells}),
+        "teachers": sorted({name for cell in cells for name in _teachers(cell)}),
     }
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,17 @@ def _note(cells: Sequence[Cell], ledger: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(f"could not write the ledger {ledger}: {error.strerror or error}") from error
+
+
+def _noise(data: DataOptions) -> str:
+    return "none" if data.noise == 0 and data.noise_file is None else f"{data.noise_kind} {data.noise:g}"
+
+
+def _teachers(cell: Cell) -> Iterator[str]:
+    """Their names, or those of the folders that they lie in; paths are of a machine."""
+    for source in cell.options.teacher.each():
+        if source.name is not None or source.weights is not None:
+            yield source.name or Path(str(source.weights)).name
 
 
 def _score(cell: Cell, data: DataSet) -> None:

@@ -33,22 +33,26 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         left = sum(not finished(cell) for cell in cells)
         print(f"{len(cells)} cells, {left} to be run", flush=True)
         run_cells(cells, options.workers)
-    if options.final:
+    if options.final and all(map(finished, cells)):
         assert options.ledger is not None
         print(f"{read_test_images(cells, options.ledger)} students were scored on the test images", flush=True)
     found = collect(options, cells)
     write(options, found)
     print_tables(found)
     print(f"Report: {options.out / 'report.html'}")
-    _say_what_failed(cells)
+    _say_what_is_missing(cells, final=options.final)
     return found
 
 
-def _say_what_failed(cells: list[Cell]) -> None:
-    failed = [cell for cell in cells if failure(cell).is_file() and not finished(cell)]
+def _say_what_is_missing(cells: list[Cell], *, final: bool) -> None:
+    left = [cell for cell in cells if not finished(cell)]
+    failed = [cell for cell in left if failure(cell).is_file()]
+    unread = "; the test images were not read, which is done once, for all cells" if final and left else ""
     if failed:
         reasons = [f"{c.row} seed {c.seed}: {reason_of(c)}" for c in failed]
-        raise UserError(f"{len(failed)} cells could not be run: {first_few(reasons)}")
+        raise UserError(f"{len(failed)} cells could not be run: {first_few(reasons)}{unread}")
+    if unread:
+        raise UserError(f"expected all cells to be finished for --final, but {len(left)} are not{unread}")
 
 
 def write(options: CompareOptions, found: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -130,31 +130,38 @@ def _judged(published: Mapping[str, Any], found: Mapping[int, Mapping[str, float
     new = [value for seed, value in now.items() if seed not in before]
     if not before or not now:
         return None
-    low, high = band(before.values(), new=len(new) or 1) if len(before) > 1 else (None, None)
-    judged = [mean(new)] if new else list(now.values())
+    bands = {n: band(before.values(), new=n) if len(before) > 1 else None for n in (len(new) or 1, 1)}
+    inside = {str(seed): _inside(value, bands[1]) for seed, value in now.items() if seed in before}
+    if new:
+        inside["new"] = _inside(mean(new), bands[len(new)])
     return {
         "published": {str(seed): value for seed, value in before.items()},
         "found": {str(seed): value for seed, value in now.items()},
         "difference": {str(seed): value - before[seed] for seed, value in now.items() if seed in before},
         "mean_of_new": mean(new) if new else None,
-        "band": None if low is None else [low, high],
-        "inside": None if low is None or high is None else all(low <= value <= high for value in judged),
+        "band": bands[len(new) or 1],
+        "inside": None if len(before) == 1 else all(inside.values()),
+        "each_inside": inside,
     }
+
+
+def _inside(value: float, band: Sequence[float] | None) -> bool | None:
+    return None if band is None else band[0] <= value <= band[1]
 
 
 def _sentence(row: str, name: str, of: Mapping[str, Any]) -> str:
     words = []
-    where = "inside" if of["inside"] else "OUTSIDE"
+    where = {name: "inside" if inside else "OUTSIDE" for name, inside in of["each_inside"].items()}
     if of["band"] is not None and of["mean_of_new"] is not None:
         low, high = of["band"]
         words.append(
-            f"{of['mean_of_new']:.2f} % with new seeds, {where} the band of {low:.2f} to {high:.2f} % that the "
+            f"{of['mean_of_new']:.2f} % with new seeds, {where['new']} the band of {low:.2f} to {high:.2f} % that the "
             f"{len(of['published'])} published seeds give"
         )
     elif of["mean_of_new"] is not None:
         words.append(f"{of['mean_of_new']:.2f} % with new seeds; one published seed gives no band")
     for seed, difference in of["difference"].items():
         same = "the published figure" if difference == 0 else f"{difference:+.2f} from the published figure"
-        same += f", {where} the band of all" if difference and of["band"] is not None else ""
+        same += f", {where[seed]} the band of all" if difference and of["band"] is not None else ""
         words.append(f"seed {seed}: {of['found'][seed]:.2f} %, {same}".replace("+-", "-"))
     return f"{row}, {name}: {'; '.join(words)}"

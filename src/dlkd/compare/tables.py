@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE
@@ -26,10 +26,12 @@ MEANINGS = {
     "test": "test %: accuracy on the test images",
     "held_out": "held-out %: accuracy on the held-out training images with their labels as given, which may be wrong",
     "held_out_clean": "true labels %: the same images with their true labels",
-    "ece": "ECE %: expected calibration error, held-out images",
+    "ece": "ECE %: expected calibration error, held-out images with their labels as given",
     "wrong_label": "memorised %: wrong training labels that the student answers",
-    "seconds": "seconds: of training",
+    "seconds": "seconds: of training; who comes first with a teacher fills the store for the others",
 }
+LEVEL = 0.05
+"""Of the adjusted p, as the intervals are of 95 %."""
 DIGITS = {"seconds": 0}
 HEADLINE = ("test", "held_out_clean", "held_out")
 """The accuracy that differences are shown of: the first that all rows can have."""
@@ -172,13 +174,24 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(c: Mapping[str, Any]) -> str:
-    words = {
-        "ahead": "ahead by more than the interval",
-        "behind": "behind by more than the interval",
-        "no difference": "no difference: the interval has 0 in it",
-        "one seed": "one seed, which can show no difference",
-    }[c["verdict"]]
-    corrected = "" if c["p_holm"] is None else f"; p {c['p_holm']:.2g} by Holm over all baselines"
     images = c["images"]
+    if c["verdict"] in ("ahead", "behind"):
+        words = f"{c['verdict']} by more than the interval"
+        if doubts := list(_doubts(c)):
+            words += f", but not {' and not '.join(doubts)}: no sure difference"
+    else:
+        words = {
+            "no difference": "no difference: the interval has 0 in it",
+            "one seed": "one seed, which can show no difference",
+        }[c["verdict"]]
+    corrected = "" if c["p_holm"] is None else f"; p {c['p_holm']:.2g} by Holm over all baselines"
     over = "" if images is None else f"; over images [{images['low']:+.2f}, {images['high']:+.2f}]".replace("-", "−")
     return f"{c['method']} − {c['against']}, the best baseline: {difference(c)} points, {words}{corrected}{over}."
+
+
+def _doubts(c: Mapping[str, Any]) -> Iterator[str]:
+    """What else a claim needs, beside an interval over seeds that leaves zero out."""
+    if c["p_holm"] is not None and c["p_holm"] >= LEVEL:
+        yield "by Holm"
+    if c["images"] is not None and c["images"]["low"] <= 0 <= c["images"]["high"]:
+        yield "over images"
