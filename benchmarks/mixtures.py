@@ -7,7 +7,7 @@ from the probe beyond the teacher, as in contrastive decoding. A better lesson w
 images, by the teachers of `results/teachers`, which have not seen them; plain views, crops and mixed pairs.
 
 Of every b: the accuracy, and what it is worth over the teacher alone, in nats under the best temperature of each. The
-same of the best b, and of the best b for each fifth of the level (distance, τ_d = ¼). Whatever is fitted, temperature or
+same of the best b, and of the best b for each fifth of the level (distance, τ_d = ¼). Whatever is fitted, T or
 b, is fitted to one half of the images and judged on the other, in turn.
 """
 

@@ -257,6 +257,8 @@ def check_outside(folder: Path, paths: Mapping[str, Path | Sequence[Path | None]
         _check_outside(folder.resolve(), folder, paths)
     except (OSError, RuntimeError) as error:  # of a link to itself
         raise UserError(f"could not follow a link on the way to --out {folder} or an input: {error}") from error
+    except ValueError as error:  # a zero byte, or half of a character
+        raise UserError(f"expected paths in --out and the inputs, but one of them cannot be any: {error}") from error
 
 
 def _check_outside(whole: Path, folder: Path, paths: Mapping[str, Path | Sequence[Path | None] | None]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 from dlkd.cli.commands import Command
 from dlkd.cli.output import json_value, run_and_say
@@ -199,3 +200,10 @@ def test_quietly(capsys):
     said = capsys.readouterr()
     assert said.out == "note: of this\nwarning: of that\nnote: last\n" and said.err == "half a line\n"
     assert not is_quiet() and not isinstance(sys.stdout, io.StringIO)
+
+
+@pytest.mark.parametrize("word", ["quiet", "json"])
+@pytest.mark.parametrize("command", [("evaluate", "--weights"), ("report",), ("export",)])
+def test_values_of_these_names_are_values(dlkd, tmp_path, command, word):
+    """A run may be called so; the options have dashes."""
+    refused(dlkd(*command, word, "--out", tmp_path / "out.html"), f" at {word}, but there is nothing")

@@ -1,5 +1,7 @@
 import json
 import math
+import shutil
+from pathlib import Path
 from statistics import mean
 
 import optuna
@@ -36,7 +38,9 @@ def nll(folder, method):
 
 
 def test_files(done):
-    assert {p.name for p in done[0].iterdir()} == {"cells", "stores", "results.json", "tuned.yaml", "table.md"}
+    assert {p.name for p in done[0].iterdir()} == {
+        *("cells", "stores", "results.json", "tuned.yaml", "table.md", "asked.json")
+    }
 
 
 def test_the_first_trial_is_the_method_as_it_stands(done):
@@ -107,11 +111,11 @@ def test_a_space_that_is_none(dlkd, small, refused, tmp_path, space, words):
 
 def test_a_trial_that_cannot_be_run_is_not_the_best(dlkd, small, tmp_path):
     _, *arguments = small(tmp_path / "out", methods="[ce]")
-    space = "{ce: {optim.lr: [0.1, 1.0e+30]}}"
+    space = "{ce: {optim.lr: [0.1, 1.0e+15]}}"
     found = dlkd("tune", *arguments, "--space", space, "--trials", 4)
     assert found.status == 0, found.err
     row = trials(tmp_path / "out")["ce"]
-    bad = [trial for trial in row["trials"] if trial["settings"]["optim.lr"] == 1e30]
+    bad = [trial for trial in row["trials"] if trial["settings"]["optim.lr"] == 1e15]
     assert bad and all(trial["mean"] is None and trial["failed"] for trial in bad)
     assert row["trials"][row["best"]]["settings"] == {"optim.lr": 0.1}
 
@@ -149,3 +153,47 @@ def test_tries_one_by_one(dlkd, small, refused, tmp_path):
     """Behind a dot they do not pass the parser."""
     done = dlkd(*tuned(small, tmp_path / "out", "--trials", 2, "--tries.kd-2", "{loss.temperature: 3}"))
     refused(done, "a list of groups of options as --tries.kd-2")
+
+
+def test_a_trial_that_failed_and_is_mended_changes_none_that_is_finished(dlkd, small, good, tmp_path):
+    """A sampler that now knows of it would go another way, from the sixth trial on."""
+    _, *arguments = small(tmp_path / "out", methods="[ce]")
+    command = ("tune", *arguments, "--space", "{ce: {loss.ce_weight: {low: 0.5, high: 2.0}}}", "--trials")
+    blocked = tmp_path / "out" / "cells" / "ce.1" / "seed0"
+    blocked.mkdir(parents=True)
+    (blocked / "mine").touch()
+    good(*command, 7)
+    before = trials(tmp_path / "out")["ce"]["trials"]
+    assert before[1]["mean"] is None and len(before) == 7
+    shutil.rmtree(blocked)
+    good(*command, 8)
+    now = trials(tmp_path / "out")["ce"]["trials"]
+    assert [trial["settings"] for trial in now[:7]] == [trial["settings"] for trial in before]
+    assert now[1]["mean"] is not None and now[7]["settings"] not in [trial["settings"] for trial in before]
+    assert [trial["mean"] for trial in now[2:7]] == [trial["mean"] for trial in before[2:]]
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("{optim.momentum: {low: 0, high: 5}}", "momentum"),
+        ("{loss.ce_weight: [1.0, [2.0]]}", "words or numbers"),
+        ("{data.name: [digits, 2024-01-01]}", "words or numbers"),
+        ("{loss.ce_weight: {low: 0.5, high: 1.0e+300}}", "{low: 1, high: 8}"),
+    ],
+)
+def test_values_that_no_run_takes_are_told_before_the_first(dlkd, small, refused, tmp_path, space, words):
+    _, *arguments = small(tmp_path / "out", methods="[ce]")
+    refused(dlkd("tune", *arguments, "--space.ce", space, "--trials", 4), words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_others(dlkd, small, refused, teacher, tmp_path, done):
+    """Their files have the same names."""
+    run = Path(shutil.copytree(teacher, tmp_path / "run"))
+    tune, compare = (small(run, "--collect"), ("tune", *small(run)[1:]))
+    for command in (tune, compare):
+        refused(dlkd(*command), "is that of train; give another --out")
+    (run / "results.json").unlink()
+    refused(dlkd(*compare), "is that of train")
+    refused(dlkd(*small(done[0], "--collect")), "a folder of dlkd compare", "is that of tune")

@@ -131,3 +131,25 @@ def test_pages_without_groups():
         typed(Inner, [])
     with pytest.raises(Exception, match="kind"):
         typed(Inner, {"kind": "c"})
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ({"epochs": 10**30}, "--epochs to be at most 1,000,000,000, but got one above 10^30"),
+        ({"epochs": 10**400}, "--epochs"),
+        ({"engine": {"threads": 2000}}, "--engine.threads to be at most 1,024, but got 2,000"),
+        ({"views": {"pad": 10**6}}, "--views.pad to be at most 4,096"),
+        ({"probe": {"masks": 10**6}}, "--probe.masks to be at most 1,024"),
+        ({"optim": {"weight_decay": 1e308}}, "--optim.weight_decay to be at most 1e+30"),
+        ({"optim": {"milestones": [0.5, 1e300]}}, "--optim.milestones to be at most 1e+30"),
+        ({"data": {"folds": -(10**30)}}, "--data.folds to be at most"),
+    ],
+)
+def test_numbers_that_nobody_means(page, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        TypedOptions(DistillOptions)(page)
+
+
+def test_a_seed_may_be_any():
+    assert TypedOptions(DistillOptions)({"seed": 2**62}).seed == 2**62

@@ -164,6 +164,10 @@ def read_audit(folder: Path) -> Audited:
         n, classes = audited.labels.size, len(audited.class_names)
         if audited.teacher.shape != (n, classes) or audited.probe.shape != (n, classes) or audited.ids.shape != (n,):
             raise ValueError("its arrays do not fit together")
+        if audited.labels.dtype.kind not in "iu" or not ((audited.labels >= 0) & (audited.labels < classes)).all():
+            raise ValueError("its labels are no classes")
+        if not (np.isfinite(audited.teacher).all() and np.isfinite(audited.probe).all()):
+            raise ValueError("its answers are no numbers")
         files = [folder / f"audit.{kind}" for kind in ("csv", "parquet")]
         table = next((file for file in files if file.is_file()), files[0])
         columns = read_table(table, "the audit")

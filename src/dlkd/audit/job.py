@@ -81,7 +81,7 @@ def _folder(options: AuditOptions) -> Iterator[None]:
     ours = made_by(out) == "audit"
     overwrite = options.overwrite or (ours and not (out / CONFIG).is_file())  # killed before it had begun
     if (out / MARKER).is_file() and not overwrite:
-        before = (out / CONFIG).read_text() if (out / CONFIG).is_file() else ""
+        before = (out / CONFIG).read_text(errors="replace") if (out / CONFIG).is_file() else ""
         if before != text:
             what = "another audit" if ours else "something else"
             raise UserError(f"{out} holds {what}; give --overwrite to begin anew, or another --out")

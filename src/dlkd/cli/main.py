@@ -91,7 +91,8 @@ def _run(arguments: list[str]) -> None:
     try:
         pages = open_groups(resolve_name(COMMANDS[wanted].options)) if wanted in COMMANDS else {}
         arguments = with_underscores(arguments, pages)
-        rest = [a for a in arguments if wanted not in COMMANDS or a.removeprefix("--") not in COMMANDS[wanted].screen]
+        screen = {f"--{flag}" for flag in COMMANDS[wanted].screen} if wanted in COMMANDS else set()
+        rest = [argument for argument in arguments if argument not in screen]
         rest, words = many_words(_with_word(rest, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
         rest = with_places(rest, _groups(wanted) | pages.keys())
         rest, given = taken_out(rest, pages, _options_of_a_run() if pages else ())

@@ -46,6 +46,14 @@ def read_test_images(cells: Sequence[Cell], ledger: Path) -> int:
     return len(new)
 
 
+def check_ledger(ledger: Path, out: Path) -> None:
+    """Raise UserError where the ledger could not be written, or would be overwritten; before hours of work."""
+    if not ledger.name or ledger.is_dir():
+        raise UserError(f"expected --ledger to be a file, but got {ledger}; as in --ledger results/ledger.jsonl")
+    if ledger.resolve().parent == out.resolve() and ledger.suffix != ".jsonl":
+        raise UserError(f"expected --ledger to end with .jsonl in --out {out}, whose other files are written anew")
+
+
 def _note(cells: Sequence[Cell], ledger: Path) -> None:
     entry = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -56,6 +64,7 @@ def _note(cells: Sequence[Cell], ledger: Path) -> None:
         "noise": sorted({_noise(cell.options.data) for cell in cells}),
         "teachers": sorted({name for cell in cells for name in _teachers(cell)}),
     }
+    ledger = ledger.parent.resolve() / ledger.name  # the folder may be a link
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
         with held(ledger.with_name(f".{ledger.name}.lock"), wait=True), ledger.open("a") as file:

@@ -85,8 +85,9 @@ def _read(cell: Cell) -> Found:
         results["test"] = _read_json(folder / FINAL)
     try:
         figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
-        whole = all(map(math.isfinite, figures.values())) and "held_out" in figures and "method" in results
-    except (TypeError, ValueError):
+        whole = all(map(math.isfinite, figures.values())) and "held_out" in figures
+        whole = whole and isinstance(results.get("method"), dict)
+    except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole:
         raise UserError(_damaged(folder / RESULTS))
@@ -143,13 +144,22 @@ def _answers(folder: Path) -> Answers:
             values = read_arrays(folder / file)
             for part in ("held_out", "test"):
                 if f"{part}_predicted" in values:
-                    right[part] = values[f"{part}_predicted"] == values[f"{part}_labels"]
+                    right[part] = _equal(values[f"{part}_predicted"], values[f"{part}_labels"])
                 if f"{part}_clean" in values:
-                    right[f"{part}_clean"] = values[f"{part}_predicted"] == values[f"{part}_clean"]
-        except (ValueError, KeyError) as error:
+                    right[f"{part}_clean"] = _equal(values[f"{part}_predicted"], values[f"{part}_clean"])
+            distance = values.get("held_out_distance", distance)
+            if distance is not None and not (distance.ndim == 1 and np.isfinite(distance).all()):
+                raise ValueError("no distances")
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(_damaged(folder / file)) from error
-        distance = values.get("held_out_distance", distance)
     return Answers(right, distance)
+
+
+def _equal(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """``[N]``: where the class is the label."""
+    if predicted.ndim != 1 or not predicted.size or predicted.shape != labels.shape:
+        raise ValueError("its arrays do not fit together")
+    return np.asarray(predicted == labels)
 
 
 def _at_path(results: Mapping[str, Any], path: Sequence[str]) -> float | None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlkd.compare.collect import collect
-from dlkd.compare.final import read_test_images
+from dlkd.compare.final import check_ledger, read_test_images
 from dlkd.compare.found import reason_of
+from dlkd.compare.names import check_folder
 from dlkd.compare.render import csv_text, latex, markdown
 from dlkd.compare.study import Cell, CompareOptions, plan
 from dlkd.compare.tables import flat, headline, parts, print_tables, sentences
@@ -28,6 +29,9 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     cells = plan(options)
     if options.final and options.ledger is None:
         raise UserError("expected --ledger FILE with --final, where every reading of the test images is noted")
+    check_folder(options.out, "compare")
+    if options.ledger is not None:
+        check_ledger(options.ledger, options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.collect:
         left = sum(not finished(cell) for cell in cells)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from dlkd.compare.collect import COMPARED
 from dlkd.compare.found import read_cells, reason_of
+from dlkd.compare.names import check_name, check_seeds
 from dlkd.compare.statistics import band
-from dlkd.compare.study import Cell, cell, check_name, checked, row_name
+from dlkd.compare.study import Cell, cell, checked, row_name
 from dlkd.compare.work import failure, run_all
 from dlkd.errors import UserError, Verdict
 from dlkd.files import write_json
@@ -61,6 +63,8 @@ def reproduce(options: ReproduceOptions) -> dict[str, Any]:
         UserError: no such row, options that no run would take, or a run that failed.
         Verdict: the mean of the new seeds, or a published one, lies outside the published band.
     """
+    if options.workers < 1:
+        raise UserError(f"expected --workers to be at least 1, but got {options.workers}")
     published = find_row(options.results, options.row)
     out = options.out / options.row
     cells = _cells(options, published, out)
@@ -94,7 +98,7 @@ def find_row(results: Path, name: str) -> dict[str, Any]:
         )
     try:
         rows = {each["row"]: each for each in map(_known, json.loads(file.read_text())["rows"])}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"expected {file} to be the results.json of dlkd compare, but it has no rows of it") from error
     if row not in rows:
         near = difflib.get_close_matches(row, rows, n=1, cutoff=0)
@@ -109,16 +113,17 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     seeds = {str(int(seed)): {name: float(v) for name, v in of.items()} for seed, of in row["seeds"].items()}
     for of in NAMES:
         check_name(of, row[of], one=True)
+    if not seeds or not all(math.isfinite(v) for of in seeds.values() for v in of.values()):
+        raise ValueError("no figures")
     return {**row, "row": row_name(*(row[of] for of in NAMES)), "options": dict(row["options"]), "seeds": seeds}
 
 
 def _cells(options: ReproduceOptions, published: Mapping[str, Any], out: Path) -> list[Cell]:
-    page: Page = merged(published["options"], nested(options.run))
+    page: Page = merged(nested(published["options"]), nested(options.run))
     run = checked(TypedOptions(DistillOptions), page, published["row"])
     taken = {int(seed) for seed in published["seeds"]}
     seeds = options.seeds or [next(seed for seed in range(len(taken) + 1) if seed not in taken)]
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UserError(f"expected --seeds to be different seeds, but got {seeds}")
+    check_seeds(seeds)
     name = (published["pair"], published["condition"], published["method"])
     return [cell(out, name, run, seed) for seed in seeds]
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dlkd.compare.names import MANY, ONE, check_name, check_seeds
 from dlkd.data.cleaned import leaves_images_out
 from dlkd.difficulty import PROBE_SCORES, SHARED_TEMPERATURES
 from dlkd.errors import UserError
 from dlkd.jobs.card import plain
 from dlkd.methods import resolve_loss
 from dlkd.methods.registry import find_method, parse_method
+from dlkd.pages.explain import known_options
 from dlkd.pages.merge import Page, merged, nested
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.recipes import resolve_config
 from dlkd.pages.typed import TypedOptions
 from dlkd.train.options import DistillOptions, StorageOptions
 
-ONE = "all"
-"""Name of the only condition or pair where none is given."""
+GROUPS = [name for name, hint in known_options(DistillOptions).items() if is_dataclass(hint)]
+"""Options of a run that hold options."""
 WHERE = ("root", "noise_file", "download", "verify", "workers", "timeout")
 """Options of the data that say where they lie and how they are read: of a machine, not of a study."""
 QUICK: Page = {
@@ -61,8 +62,9 @@ class StudyOptions:
 
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
-        if not self.seed_list or len(set(self.seed_list)) < len(self.seed_list) or min(self.seed_list) < 0:
-            raise UserError(f"expected --seeds to be a number of at least 1 or different seeds, but got {self.seeds}")
+        if isinstance(self.seeds, int) and not 1 <= self.seeds <= MANY:
+            raise UserError(f"expected --seeds to be a number of 1 to {MANY} or a list of seeds, but got {self.seeds}")
+        check_seeds(self.seed_list)
         if not self.methods:
             raise UserError("expected at least one of --methods, but got none; give --methods '[kd, dlkd]'")
         if isinstance(self.methods, list) and len(set(self.methods)) < len(self.methods):
@@ -84,7 +86,9 @@ class StudyOptions:
     @property
     def page_of_file(self) -> Page:
         """The options that the recipe names."""
-        return {} if self.recipe is None else read_plain(resolve_config(self.recipe, option="--recipe"))
+        if self.recipe is None:
+            return {}
+        return nested(read_plain(resolve_config(self.recipe, GROUPS, option="--recipe")))
 
     @property
     def pages(self) -> dict[str, Page]:
@@ -125,23 +129,6 @@ class CompareOptions(StudyOptions):
         if self.ours is not None:
             return self.ours
         return [name for name, page in self.pages.items() if _is_ours(str(page["method"]))]
-
-
-def check_name(what: str, name: str, *, one: bool = False) -> None:
-    """A name that becomes a folder.
-
-    Args:
-        what: is named.
-        name: by the user, or in a file.
-        one: may it be that which stands for there being only one?
-
-    Raises:
-        UserError: it would lead elsewhere, or say something else.
-    """
-    if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
-        raise UserError(f"expected letters, digits, _ + . or - as a name in {what}, but got {name!r:.80}")
-    if name == ONE and not one:
-        raise UserError(f"expected another name than {ONE} in {what}: it stands for there being one")
 
 
 def _is_ours(method: str) -> bool:

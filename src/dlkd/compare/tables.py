@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlkd.compare.study import ONE
+from dlkd.compare.names import ONE
 
 NOT_RUN = "not run"
 TITLES = {

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from dlkd.compare.collect import ABOUT
-from dlkd.compare.found import read_cells, reason_of
+from dlkd.compare.names import check_folder
 from dlkd.compare.render import markdown
-from dlkd.compare.study import Cell, StudyOptions, plan
+from dlkd.compare.search import Search, nested_names
+from dlkd.compare.study import StudyOptions, plan
 from dlkd.compare.tables import NOT_RUN, Part, print_part
-from dlkd.compare.work import failure, finished, run_all
+from dlkd.compare.work import finished, run_all
 from dlkd.errors import UserError
 from dlkd.files import write_atomic, write_json
-from dlkd.methods import resolve_loss
 from dlkd.pages.merge import Page, merged, nested
+from dlkd.regular import read_regular
 from dlkd.train.options import DistillOptions
 
-if TYPE_CHECKING:
-    import optuna
-
-FIGURE = "held_out"
-"""What settings are chosen by: the accuracy on held-out images with their labels as given, noise included."""
-TIES = "nll"
-"""What decides between settings of the same accuracy, of the same images: a few hundred of them leave many ties."""
-AT_RANDOM = 5
-"""Trials before the search looks at what it has found, the settings as they stand among them. It does not depend on the
-budget, so that a larger one goes on where a smaller one ended."""
-DIGITS = 3
-"""Significant digits of a setting: more would be of no effect, and nobody wants to read them."""
+ASKED = "asked.json"
+"""Settings of every trial so far, in the folder of the search."""
+LARGEST = 1 << 24
+"""Bytes of that file."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,8 @@ class TuneOptions(StudyOptions):
     def check(self) -> None:
         """Raise UserError where a value makes no sense."""
         super().check()
+        if not 0 <= self.draw < 2**32:
+            raise UserError(f"expected --draw to be in [0, 2³²), but got {self.draw}")
         if self.trials < 1:
             raise UserError(f"expected --trials to be at least 1, but got {self.trials}")
         for method, space in self.space.items():
@@ -93,10 +86,14 @@ def tune(options: TuneOptions) -> dict[str, Any]:
         Interrupted: told to stop; the same command goes on.
     """
     options.check()
-    searches = {method: _Search(options, method) for method in options.methods}
+    check_folder(options.out, "tune")
+    before = _asked_before(options)
+    searches = {method: _search(options, method, before.get(method, [])) for method in options.methods}
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.trials):
         asked = {method: page for method, search in searches.items() if (page := search.ask(number)) is not None}
+        trials = {method: [trial["settings"] for trial in search.trials] for method, search in searches.items()}
+        write_json(options.out / ASKED, {"of": _identity(options), "asked": trials | _further(before, trials)})
         cells = plan(_study(options, {f"{method}.{number}": page for method, page in asked.items()}))
         if not options.collect:
             left = sum(not finished(cell) for cell in cells)
@@ -114,144 +111,43 @@ def tune(options: TuneOptions) -> dict[str, Any]:
     return found
 
 
-class _Search:
-    """Of one method."""
+def _search(options: TuneOptions, method: str, before: Sequence[dict[str, Any]]) -> Search:
+    def run(page: Page) -> DistillOptions:
+        return plan(_study(options, {method: page}))[0].options
 
-    def __init__(self, options: TuneOptions, method: str) -> None:
-        self.page = options.pages[method]
-        self._study = _new_study(options.draw)  # first, since it says so where Optuna is missing
-        first = plan(_study(options, {method: self.page}))[0].options
-        space = nested_names(options.space.get(method, {}))
-        before = {name: _value(first, method, name) for name in space}
-        self.space = {name: _distribution(method, name, where, before[name]) for name, where in space.items()}
-        tries = [nested_names(settings) for settings in options.tries.get(method, [])]
-        for settings in [before, *(before | settings for settings in tries)] if self.space else []:
-            _check_try(method, settings, self.space)
-            self._study.enqueue_trial(settings)
-        self._asked: optuna.Trial | None = None
-        self.trials: list[dict[str, Any]] = []
-        self.about: dict[str, Any] = {}
-        """Versions and machine of what was run."""
-
-    def ask(self, number: int) -> Page | None:
-        """The options of the next trial; None where there is nothing left to try."""
-        if number and not self.space:
-            return None
-        self._asked = self._study.ask(self.space)
-        params = {name: _rounded(value) for name, value in self._asked.params.items()}
-        self.trials.append({"settings": params})
-        return merged(self.page, nested(params))
-
-    def tell(self, cells: Sequence[Cell]) -> None:
-        """What the trial came to."""
-        assert self._asked is not None
-        trial, by_place = self.trials[-1], {cell.place: list[float]() for cell in cells}
-        done = read_cells(cells)
-        for found in done:
-            by_place[found.cell.place].append(found.figures[FIGURE])
-            self.about |= {key: found.results[key] for key in ABOUT if key in found.results}
-        values = [value for of in by_place.values() for value in of]
-        trial["held_out"] = {place: mean(of) if of else None for place, of in by_place.items()}
-        trial["mean"] = mean(values) if len(values) == len(cells) else None
-        trial["nll"] = mean(found.figures[TIES] for found in done) if len(values) == len(cells) else None
-        if reasons := {f"{cell.row} seed {cell.seed}": reason_of(cell) for cell in cells if failure(cell).is_file()}:
-            trial["failed"] = reasons
-        self._study.tell(self._asked, trial["mean"], state=_state(trial["mean"]))
-
-    @property
-    def best(self) -> int | None:
-        """Number of the best trial; None where none was finished."""
-        finished = [number for number, trial in enumerate(self.trials) if trial["mean"] is not None]
-        return max(finished, key=lambda k: (self.trials[k]["mean"], -self.trials[k]["nll"]), default=None)
+    space, tries = options.space.get(method, {}), options.tries.get(method, [])
+    return Search(method, options.pages[method], run, space, tries, options.draw, before)
 
 
-def nested_names(space: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"loss": {"temperature": where}}`` as ``{"loss.temperature": where}``."""
-    found: dict[str, Any] = {}
-    for key, where in space.items():
-        if isinstance(where, dict) and not {"low", "high"} & where.keys():
-            found |= nested_names(where, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = where
-    return found
+def _identity(options: TuneOptions) -> dict[str, Any]:
+    """What decides which settings are asked for, but for what the trials come to."""
+    return {"space": options.space, "tries": options.tries, "draw": options.draw, "methods": options.pages}
 
 
-def _distribution(method: str, name: str, where: Any, before: Any) -> Any:
-    """Where to look, around the value ``before``."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+def _asked_before(options: TuneOptions) -> dict[str, list[dict[str, Any]]]:
+    """Settings of the trials that an earlier start of the same search has asked for, by method.
 
-    outside = UserError(
-        f"expected the value of {name} that {method} has by default, {before}, to lie within its --space, since it is "
-        "tried first"
-    )
-    if isinstance(where, list) and where:
-        if before not in where:
-            raise outside
-        return CategoricalDistribution(where)
-    numbers = where.values() if isinstance(where, dict) and where.keys() == {"low", "high"} else ()
-    if not numbers or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-        raise UserError(
-            f"expected --space of {method}, {name}, to be {{low: 1, high: 8}} or a list to choose from, but got "
-            f"{where!r:.80}"
-        )
-    low, high = where["low"], where["high"]
-    if low >= high:
-        raise UserError(f"expected low to be below high in --space of {method}, {name}, but got {low} and {high}")
-    if not isinstance(before, (int, float)) or not low <= before <= high:
-        raise outside
-    # A whole number stays one.
-    kind = IntDistribution if all(isinstance(n, int) for n in (before, low, high)) else FloatDistribution
-    return kind(low, high, log=low > 0)
-
-
-def _check_try(method: str, settings: Mapping[str, Any], space: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        if name not in space:
-            raise UserError(f"expected --tries of {method} to name options of its --space, but got {name}")
-        where = space[name]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (value in where.choices if hasattr(where, "choices") else number and where.low <= value <= where.high):
-            raise UserError(f"expected --tries of {method} to lie within its --space, but got {value!r:.80} for {name}")
-
-
-def _value(run: DistillOptions, method: str, name: str) -> Any:
-    group, _, last = name.rpartition(".")
+    A cell that failed then may be run now, and the sampler would go another way than before: away from cells that are
+    finished. A file that is damaged, or of another search, is as good as none.
+    """
     try:
-        if group == "loss":
-            return resolve_loss(run.method, run.loss)[last]
-        found: Any = run
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
-    except (KeyError, AttributeError):
-        raise UserError(f"expected --space to name options of {method}, but got {name}") from None
+        kept = json.loads(read_regular(options.out / ASKED, LARGEST))
+        same = kept["of"] == json.loads(json.dumps(_identity(options)))
+        return {str(method): [dict(of) for of in asked] for method, asked in kept["asked"].items()} if same else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def _new_study(seed: int) -> optuna.Study:
-    try:
-        import optuna
-    except ImportError:
-        raise UserError("dlkd tune needs Optuna: pip install 'dlkd[tuning]'") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=AT_RANDOM, multivariate=True)
-    return optuna.create_study(direction="maximize", sampler=sampler)
-
-
-def _state(value: float | None) -> optuna.trial.TrialState:
-    from optuna.trial import TrialState
-
-    return TrialState.FAIL if value is None else TrialState.COMPLETE
+def _further(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Trials of a larger budget stay known to a search that is gone on with by a smaller one."""
+    return {method: [*of, *before[method][len(of) :]] for method, of in now.items() if method in before}
 
 
 def _study(options: TuneOptions, methods: Mapping[str, Page]) -> StudyOptions:
     return replace(options, methods=dict(methods), space={}, tries={})
 
 
-def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, Any]:
+def _found(options: TuneOptions, searches: Mapping[str, Search]) -> dict[str, Any]:
     about: dict[str, Any] = {}
     rows = []
     for method, search in searches.items():
@@ -270,7 +166,7 @@ def _found(options: TuneOptions, searches: Mapping[str, _Search]) -> dict[str, A
     }
 
 
-def _tuned(options: TuneOptions, searches: Mapping[str, _Search]) -> str:
+def _tuned(options: TuneOptions, searches: Mapping[str, Search]) -> str:
     pages = {}
     for method, search in searches.items():
         best = {} if search.best is None else search.trials[search.best]["settings"]

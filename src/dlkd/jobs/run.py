@@ -311,13 +311,14 @@ def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
 def _check_unchanged(session: Session, command: str) -> dict[str, Any]:
     """A resumed run must go on with the data and teacher that it began with; returns what was known then."""
     before = _read_json(session.folder / MARKER)
-    if not isinstance(before.get("data"), dict) or "threads" not in before:
+    sound = isinstance(before.get("data"), dict) and isinstance(before.get("teacher"), dict | None)
+    if not sound or "threads" not in before:
         raise UserError(f"{session.folder / MARKER} is damaged; start the run anew with --overwrite")
     now = json.loads(json.dumps(run_card(session, command)))
     for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views")):
         if before["data"].get(key) != now["data"][key]:
             raise UserError(f"the {what} are not those that the run in {session.folder} began with; start a new run")
-    if before.get("teacher", {}).get("teacher") != now.get("teacher", {}).get("teacher"):
+    if (before.get("teacher") or {}).get("teacher") != (now.get("teacher") or {}).get("teacher"):
         raise UserError(f"the teacher is not the one that the run in {session.folder} began with; start a new run")
     if before["threads"] != now["threads"]:
         session.warn(f"{now['threads']} threads instead of {before['threads']}: the same run, but not to the last bit")

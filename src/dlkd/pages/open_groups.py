@@ -54,6 +54,8 @@ def taken_out(
         if not option.startswith("--") or group not in groups or not dot:
             rest.append(argument)
             continue
+        if not within:
+            raise UserError(f"expected an option after {option}, but got none; as in --run.epochs 3")
         if not equals:
             try:
                 value = next(waiting)

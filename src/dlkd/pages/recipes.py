@@ -23,7 +23,8 @@ def resolve_config(name: str, groups: Collection[str] = (), option: str = "--con
 
     Args:
         name: of a file or a recipe.
-        groups: names that have to hold options; the parser would take a text for one more file.
+        groups: names that have to hold options: the parser would take a text for one more file, and let an option of
+            the command line take the place of anything else.
         option: that named it.
 
     Raises:
@@ -49,8 +50,9 @@ def resolve_config(name: str, groups: Collection[str] = (), option: str = "--con
     if content and all(value is None for value in content.values()):  # the parser would take it for a text
         named = ", ".join(map(str, content))
         raise UserError(f"expected the recipe {path} to hold options, but there is nothing behind {named:.80}")
-    if text := next((key for key in groups if isinstance(content.get(key), str)), None):
-        raise UserError(f"expected {text} in the recipe {path} to be a group of options, but got {content[text]!r:.80}")
+    for key in groups:
+        if not isinstance(group := content.get(key), dict | None):
+            raise UserError(f"expected {key} in the recipe {path} to be a group of options, but got {group!r:.80}")
     return path
 
 

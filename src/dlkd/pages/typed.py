@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import types
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -71,12 +72,40 @@ def instantiate(kind: type[Kind], values: Namespace, prefix: str = "") -> Kind:
             raise UserError(
                 f"expected --{name} to be {in_words(hint)}, but got nothing; give a value, or leave {field.name} out"
             )
+        _check_size(name, value)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             if not isinstance(value, Namespace):
                 raise UserError(f"expected --{name} to be a group of options, but got {value!r}")
             value = instantiate(hint, value, f"{name}.")
         arguments[field.name] = value
     return kind(**arguments)
+
+
+LARGEST_INT, LARGEST_FLOAT = 10**9, 1e30
+"""Nobody means more by an option, and what comes of it is an error far from here, or hours of nothing."""
+LARGEST = {"threads": 1024, "workers": 1024, "masks": 1024, "pad": 4096}
+"""Of some less."""
+DRAWS = ("seed", "seeds", "draw")
+"""Options that name a draw, and count nothing."""
+
+
+def _check_size(name: str, value: object) -> None:
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_size(name, item)
+    last = name.rpartition(".")[2]
+    if last in DRAWS or isinstance(value, bool):
+        return
+    most = LARGEST.get(last, LARGEST_INT)
+    if isinstance(value, int) and abs(value) > most:
+        raise UserError(f"expected --{name} to be at most {most:,}, but got {_short(value)}")
+    if isinstance(value, float) and LARGEST_FLOAT < abs(value) < float("inf"):
+        raise UserError(f"expected --{name} to be at most {LARGEST_FLOAT:g}, but got {value:g}")
+
+
+def _short(value: int) -> str:
+    """Python itself refuses to write thousands of digits."""
+    return f"{value:,}" if abs(value) < 10**18 else f"one above 10^{int(math.log10(abs(value)))}"
 
 
 def _may_be_nothing(hint: Any) -> bool:

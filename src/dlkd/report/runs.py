@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from dlkd.train.log import METRICS
 
 Part = Literal["test", "held_out"]
 PARTS: tuple[Part, ...] = ("test", "held_out")
+LARGEST = 1e30
+"""Beyond it nothing can be drawn."""
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -103,7 +104,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     Raises:
         UserError: a folder is no finished run, or it is damaged.
     """
-    once = list({folder.resolve(): folder for folder in folders}.values())
+    try:
+        once = list({folder.resolve(): folder for folder in folders}.values())
+    except (OSError, RuntimeError, ValueError) as error:  # of a link to itself, a name with a zero byte
+        raise UserError(f"could not follow the way to a run: {first_line(error)}") from error
     return [read_run(folder, name) for folder, name in zip(once, short_names(once), strict=True)]
 
 
@@ -140,7 +144,7 @@ def read_run(folder: Path, name: str) -> Run:
     results, card, student = (_json(folder / file) for file in (RESULTS, MARKER, "student.json"))
     try:
         return _run(folder, name, command, results, card, student)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, csv.Error) as error:
         raise UserError(
             f"the run in {folder} is damaged ({type(error).__name__}: {first_line(error):.100}); run it again"
         ) from error
@@ -191,11 +195,11 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Those that are finite numbers."""
+    """Those that are numbers, and can be drawn."""
     return {
         str(key): float(value)
         for key, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
     }
 
 

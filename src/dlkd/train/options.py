@@ -78,6 +78,11 @@ class TeacherOptions:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     batch_size: int | None = None
 
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"expected --teacher.batch_size to be at least 1, but got {self.batch_size}")
+
     def each(self) -> list[TeacherSource]:
         """Where each teacher comes from.
 
@@ -119,6 +124,12 @@ class FeatureOptions:
 
     student_layers: list[str | int] | str | int | None = None
     teacher_layers: list[str | int] | str | int | None = None
+
+    def check(self) -> None:
+        """Raise UserError where a value makes no sense."""
+        for name in ("student_layers", "teacher_layers"):
+            if getattr(self, name) == []:
+                raise UserError(f"expected --feature.{name} to be a list of at least one, but got an empty one")
 
     def student(self) -> list[str] | None:
         """The student's layers; None to choose them."""
@@ -322,7 +333,7 @@ class DistillOptions(RunOptions):
         if self.store is None and self.storage != StorageOptions():
             raise UserError("expected --store with --storage options, but got none")
         self.probe.check()
-        if self.teacher.batch_size is not None and self.teacher.batch_size < 1:
-            raise UserError(f"expected --teacher.batch_size to be at least 1, but got {self.teacher.batch_size}")
+        self.teacher.check()
+        self.feature.check()
         if self.teacher.batch_size is not None and self.probe.norm == "batch":
             raise UserError("expected no --teacher.batch_size with --probe.norm batch: statistics are of what is shown")
