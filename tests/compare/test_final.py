@@ -134,7 +134,9 @@ def test_without_a_ledger_nothing_is_read(copied, study, dlkd, refused):
 
 
 def test_with_a_ledger_that_cannot_be_written_nothing_is_read(copied, study, dlkd, refused, tmp_path):
-    refused(dlkd(*study(copied, "--final", "--collect", "--ledger", tmp_path)), "expected --ledger to be a file", tmp_path)
+    refused(
+        dlkd(*study(copied, "--final", "--collect", "--ledger", tmp_path)), "expected --ledger to be a file", tmp_path
+    )
     assert not list(copied.glob("cells/**/final.*"))
 
 
