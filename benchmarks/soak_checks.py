@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from soak_child import Death
 
-from dlkd.files import TEMPORARY
-from dlkd.jobs.run import RESULTS
+from dlkd.files import RESULTS, TEMPORARY
 from dlkd.train.checkpoint import CURRENT, PREVIOUS, load_checkpoint
 
 RESUMABLE, KILLED = 75, -9

@@ -214,7 +214,7 @@ def _with_own_settings(arguments: list[str], command: str) -> list[str]:
     """With ``--resume``, the run's own settings come first, so that none has to be given again; as do those of a store
     that is to be mended."""
     if command in ("train", "distill") and "--resume" in arguments and "--overwrite" not in arguments:
-        from dlkd.jobs.run import resumable_config
+        from dlkd.jobs.as_begun import resumable_config
         from dlkd.train.options import RunOptions
 
         file = resumable_config(Path(_value_of(arguments, "--out") or RunOptions().out), command)

@@ -17,8 +17,7 @@ from dlkd.compare.study import WHERE, Cell
 from dlkd.compare.work import failure, mend
 from dlkd.errors import UserError
 from dlkd.files import MARKER, RESULTS
-from dlkd.jobs.card import CONFIG, PREDICTIONS, plain
-from dlkd.jobs.run import INVOCATION
+from dlkd.jobs.card import CONFIG, INVOCATION, PREDICTIONS, plain
 from dlkd.train.auto import as_recorded
 
 FIGURES: dict[str, tuple[str, ...]] = {

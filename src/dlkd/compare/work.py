@@ -17,8 +17,8 @@ import yaml
 from dlkd.compare.study import WHERE, Cell
 from dlkd.errors import UserError
 from dlkd.files import RESULTS, held, write_atomic, write_json
-from dlkd.jobs.card import CONFIG
-from dlkd.jobs.run import config_text, run_or_go_on
+from dlkd.jobs.card import CONFIG, config_text
+from dlkd.jobs.run import run_or_go_on
 from dlkd.quiet import is_quiet, quietly
 from dlkd.train.interrupt import RESUMABLE, Interrupted
 from dlkd.train.options import DistillOptions

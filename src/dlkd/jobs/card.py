@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+import yaml
 
 import dlkd
 from dlkd.data import Samples
+from dlkd.train.options import RunOptions
 from dlkd.train.session import Session
 from dlkd.train.teach import label_digest
 
@@ -21,6 +23,8 @@ PREDICTIONS = "predictions.npz"
 """What a run says of each held-out and test image, in its folder."""
 CONFIG = "config.yaml"
 """Every option of a run, in its folder; written last of what is there before the first step."""
+INVOCATION = ("out", "resume", "overwrite", "force", "with_baseline")
+"""Options of a command, and not of the run that it makes."""
 
 
 def plain(value: Any) -> Any:
@@ -32,6 +36,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def config_text(options: RunOptions) -> str:
+    """The resolved options as a recipe: ``dlkd distill --config FILE --out NEW`` repeats the run."""
+    values = {k: v for k, v in plain(options).items() if k not in INVOCATION}
+    return str(yaml.safe_dump(values, sort_keys=False))
 
 
 def machine() -> dict[str, object]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import yaml
 from rich.console import Console
 
-from dlkd.arrays import read_arrays, write_arrays
-from dlkd.data import DataSet
 from dlkd.errors import UserError, first_line, printable
 from dlkd.files import (
     MARKER,
@@ -27,13 +22,14 @@ from dlkd.files import (
     new_run_folder,
     write_atomic,
 )
+from dlkd.jobs.as_begun import as_begun, check_labels, check_unchanged, read_json, save_labels
 from dlkd.jobs.baseline import baseline_folder, baseline_options, check_baseline
-from dlkd.jobs.card import CONFIG, plain, run_card
+from dlkd.jobs.card import CONFIG, config_text, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
 from dlkd.quiet import is_quiet
 from dlkd.store.shards import SETTINGS, locked
-from dlkd.train.auto import as_recorded, said
+from dlkd.train.auto import said
 from dlkd.train.checkpoint import CURRENT
 from dlkd.train.fit import fit
 from dlkd.train.interrupt import Interrupted
@@ -44,10 +40,6 @@ from dlkd.train.options import DistillOptions, RunOptions, TrainOptions
 from dlkd.train.replay import BAD_BATCH
 from dlkd.train.session import Session
 from dlkd.train.setup import make_session
-
-LABELS = "labels.npz"
-INVOCATION = ("out", "resume", "overwrite", "force", "with_baseline")
-"""Options of a command, and not of the run that it makes."""
 
 
 def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
@@ -61,7 +53,7 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
     command = "distill" if isinstance(options, DistillOptions) else "train"
     folder, first = options.out, Launch.found().rank == 0
     if options.resume:
-        options = _as_begun(options, command)
+        options = as_begun(options, command)
     if isinstance(options, DistillOptions) and options.with_baseline:
         check_baseline(options)
         check_outside(baseline_folder(folder), _inputs(options))
@@ -69,16 +61,16 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         if (folder / RESULTS).is_file():
             if first and not quiet:
                 print(f"{folder} is finished; see {folder / RESULTS}")
-            return _read_json(folder / RESULTS)
+            return read_json(folder / RESULTS)
         session = make_session(options, quiet=quiet)  # the processes meet, before one of them may have to give up
         _train_baseline(session, options)
         with busy_folder(folder) if first else contextlib.nullcontext():
             if first:
                 clean_temporaries(folder)
-            card = _check_unchanged(session, command)
+            card = check_unchanged(session, command)
             # A store may have been built for more views, or fewer, since the run began.
             session.steps = replace(session.steps, views=card["data"].get("shown_views"))
-            _check_labels(session)
+            check_labels(session)
             results = _fit(session, command)
             forget_replaced(folder)
             return results
@@ -99,7 +91,7 @@ def run(options: RunOptions, *, quiet: bool = False) -> dict[str, Any]:
         return (folder / CURRENT).exists() or (folder / BAD_BATCH).exists()
 
     with new_run_folder(folder, overwrite=overwrite, card=card, begun=begun):
-        _save_labels(session)
+        save_labels(session)
         write_atomic(folder / CONFIG, config_text(session.options))
         return _fit(session, command)
 
@@ -198,33 +190,6 @@ def _inputs(options: RunOptions) -> dict[str, Path | Sequence[Path | None] | Non
     }
 
 
-def _as_begun(options: RunOptions, command: str) -> RunOptions:
-    """Options of a run that goes on, with what its folder alone knows: what auto came to, and a baseline to be had."""
-    config = resumable_config(options.out, command)
-    options = as_recorded(options, _read_page(config))
-    _check_same_options(options, config)
-    settings = _read_json(options.out / MARKER).get("settings")
-    if isinstance(options, DistillOptions) and isinstance(settings, dict) and settings.get("with_baseline") is True:
-        return replace(options, with_baseline=True)
-    return options
-
-
-def resumable_config(folder: Path, command: str) -> Path:
-    """The options of the run in ``folder``.
-
-    Raises:
-        UserError: there is no run of ``command`` that can be gone on with.
-    """
-    if not (folder / MARKER).is_file():
-        raise UserError(f"expected a run to resume at --out {folder}, but there is none; leave --resume out")
-    found = _read_json(folder / MARKER).get("command")
-    if found != command:
-        raise UserError(f"{folder} is a run of dlkd {found}, not of dlkd {command}; give another --out")
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"the run in {folder} was stopped before it began; start it anew with --overwrite")
-    return folder / CONFIG
-
-
 def _look(session: Session, asked: RunOptions) -> Preflight:
     options = session.options
     for remark in session.remarks:
@@ -241,85 +206,3 @@ def _look(session: Session, asked: RunOptions) -> Preflight:
         reasons = "; ".join(f"{f.what}: {f.value}, {f.advice}" for f in found.stops)
         raise UserError(f"the preflight says stop ({reasons}); give --force to go on all the same")
     return found
-
-
-def config_text(options: RunOptions) -> str:
-    """The resolved options as a recipe: ``dlkd distill --config FILE --out NEW`` repeats the run."""
-    values = {k: v for k, v in plain(options).items() if k not in INVOCATION}
-    return str(yaml.safe_dump(values, sort_keys=False))
-
-
-def _labels(data: DataSet) -> dict[str, Any]:
-    """Labels as given and, where some are wrong, the true ones, which are wrong, and who became whom."""
-    parts = {"train": data.train} | ({} if data.held_out is None else {"held_out": data.held_out})
-    arrays: dict[str, Any] = {f"{name}_ids": s.ids for name, s in parts.items()}
-    arrays |= {f"{name}_labels": s.labels.numpy() for name, s in parts.items()}
-    if data.train.weights is not None:
-        arrays["train_weights"] = data.train.weights.numpy()
-    if data.noise is not None:
-        arrays |= {f"{name}_clean": data.clean_of(s).numpy() for name, s in parts.items()}
-        arrays |= {f"{name}_wrong": s.wrong for name, s in parts.items()}
-        arrays["transition"] = data.noise.transition
-    return arrays
-
-
-def _save_labels(session: Session) -> None:
-    write_arrays(session.folder / LABELS, _labels(session.data), compressed=True)
-
-
-def _check_labels(session: Session) -> None:
-    """A resumed run must have the labels that are kept beside it, held-out ones too; lost ones are written anew."""
-    file, now = session.folder / LABELS, _labels(session.data)
-    try:
-        before = read_arrays(file)
-    except ValueError:
-        before = {}
-    if any(name in now and not np.array_equal(now[name], value) for name, value in before.items()):
-        raise UserError(f"the labels are not those in {file}, which the run began with; start a new run")
-    if before.keys() != now.keys() and session.group.first:
-        _save_labels(session)
-        session.warn(f"{LABELS} was lost, damaged or incomplete, and has been written anew")
-
-
-def _read_page(file: Path) -> dict[str, Any]:
-    try:
-        return dict(yaml.safe_load(file.read_text()))
-    except Exception as error:  # PyYAML raises AttributeError, KeyError and IndexError for tags that do not fit
-        raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
-
-
-def _check_same_options(options: RunOptions, config: Path) -> None:
-    """A run is resumed with its own settings; another value is a mistake."""
-    before, now = _read_page(config), yaml.safe_load(config_text(options))
-    for key in _differences(before, now):
-        raise UserError(f"a run is resumed with its own settings, but --{key} is another now; start a new run for that")
-
-
-def _differences(a: Any, b: Any, prefix: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in {**a, **b} for d in _differences(a.get(k), b.get(k), f"{prefix}.{k}" if prefix else str(k))]
-    return [] if a == b else [prefix]
-
-
-def _check_unchanged(session: Session, command: str) -> dict[str, Any]:
-    """A resumed run must go on with the data and teacher that it began with; returns what was known then."""
-    before = _read_json(session.folder / MARKER)
-    sound = isinstance(before.get("data"), dict) and isinstance(before.get("teacher"), dict | None)
-    if not sound or "threads" not in before:
-        raise UserError(f"{session.folder / MARKER} is damaged; start the run anew with --overwrite")
-    now = json.loads(json.dumps(run_card(session, command)))
-    for key, what in (("images", "training images"), ("labels", "labels"), ("views", "views")):
-        if before["data"].get(key) != now["data"][key]:
-            raise UserError(f"the {what} are not those that the run in {session.folder} began with; start a new run")
-    if (before.get("teacher") or {}).get("teacher") != (now.get("teacher") or {}).get("teacher"):
-        raise UserError(f"the teacher is not the one that the run in {session.folder} began with; start a new run")
-    if before["threads"] != now["threads"]:
-        session.warn(f"{now['threads']} threads instead of {before['threads']}: the same run, but not to the last bit")
-    return before
