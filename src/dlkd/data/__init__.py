@@ -4,6 +4,7 @@ from dlkd.data.augment import ArrayAugment, CropFlip, ImageTransform, centre_cro
 from dlkd.data.colour import Colour
 from dlkd.data.erase import Erase
 from dlkd.data.family import Batch, ViewFamily
+from dlkd.data.load import DataSet, load_data
 from dlkd.data.loader import Steps, plain_batches
 from dlkd.data.mixing import Mixing
 from dlkd.data.noise import (
@@ -16,7 +17,7 @@ from dlkd.data.noise import (
     superclass_noise,
     symmetric_noise,
 )
-from dlkd.data.options import DataOptions, DataSet, load_data
+from dlkd.data.options import DataOptions
 from dlkd.data.samples import ArrayPixels, FilePixels, Samples, stratified_split
 from dlkd.data.sources import from_dataset
 from dlkd.data.view_key import Stream, epoch_order, view_key

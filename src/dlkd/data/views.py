@@ -9,8 +9,8 @@ from dlkd.data.augment import ArrayAugment, CropFlip, ImageTransform, centre_cro
 from dlkd.data.colour import Colour, Policy
 from dlkd.data.erase import Erase, EraseFill, EraseKind
 from dlkd.data.family import ViewFamily
+from dlkd.data.load import DataSet
 from dlkd.data.mixing import Mixing, MixingKind
-from dlkd.data.options import DataSet
 from dlkd.data.samples import FilePixels, Samples
 from dlkd.data.unused import refuse_unused
 from dlkd.errors import UserError
