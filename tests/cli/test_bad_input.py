@@ -114,6 +114,7 @@ def test_commands_and_help(dlkd):
         ("optim: 3\n", ("optim", "group of options")),
         ("data: null\n", ("hold options", "nothing behind data")),
         ("seed: 1\ndata:\n", ("--data", "group of options", "nothing")),
+        ("seed: 1\nquiet: true\n", ("--quiet on the command line alone",)),
         ("optim:\n  lr: [1, 2]\n", ("--optim.lr", "a number")),
     ],
 )

@@ -65,5 +65,9 @@ def test_a_group_that_is_none_is_not_passed_over(dlkd, refused, tmp_path, group)
     refused(dlkd("train", "--config", tmp_path / "recipe.yaml", f"--{option}", 1), "to be a group of options, but got")
 
 
+def test_the_same_option_twice_in_a_group(dlkd, refused):
+    refused(dlkd("compare", "--run", "{epochs: 2, epochs: 3}"), "'epochs' stands twice in the same group")
+
+
 def test_an_option_without_its_name(dlkd, refused):
     refused(dlkd("compare", "--run.", 5), "an option after --run., but got none")

@@ -60,6 +60,7 @@ def test_the_later_of_two_arguments_counts(given_values):
         (["--run.x=!!python/object:os.system {}"], "--run.x to be a value of YAML"),
         (["--run.x=2024-13-41"], "--run.x to be a value of YAML"),
         (["--run.x=" + "[" * 2000], "--run.x to be a value of YAML"),
+        (["--run.x={lr: 1, lr: 2}"], "'lr' stands twice in the same group"),
     ],
 )
 def test_values_that_are_none(arguments, words):

@@ -91,12 +91,12 @@ def _run(arguments: list[str]) -> None:
     try:
         pages = open_groups(resolve_name(COMMANDS[wanted].options)) if wanted in COMMANDS else {}
         arguments = with_underscores(arguments, pages)
-        screen = {f"--{flag}" for flag in COMMANDS[wanted].screen} if wanted in COMMANDS else set()
-        rest = [argument for argument in arguments if argument not in screen]
+        screen = COMMANDS[wanted].screen if wanted in COMMANDS else {}
+        rest = [argument for argument in arguments if argument not in {f"--{flag}" for flag in screen}]
         rest, words = many_words(_with_word(rest, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
         rest = with_places(rest, _groups(wanted) | pages.keys())
         rest, given = taken_out(rest, pages, _options_of_a_run() if pages else ())
-        files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted))
+        files_read = with_config_files(_with_own_settings(rest, wanted), _groups(wanted), screen)
         with plain_values():
             parsed = _whole_parser(wanted).parse_args(files_read)
     except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:

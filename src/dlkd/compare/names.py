@@ -55,6 +55,6 @@ def check_name(what: str, name: object, *, one: bool = False) -> None:
     if not isinstance(name, str):  # as YAML reads 0.4, no and 2024-01-01
         raise UserError(f"expected text as a name in {what}, but got {name}; put it in quotes")
     if not re.fullmatch(r"[\w+.\-]{1,60}", name) or name.startswith("."):
-        raise UserError(f"expected letters, digits, _ + . or - as a name in {what}, but got {name!r:.80}")
+        raise UserError(f"expected up to 60 letters, digits, _ + . or - as a name in {what}, but got {name!r:.80}")
     if name == ONE and not one:
         raise UserError(f"expected another name than {ONE} in {what}: it stands for there being one")

@@ -14,6 +14,7 @@ import yaml
 
 from dlkd.errors import UserError
 from dlkd.pages.merge import Page, merged, nested
+from dlkd.pages.plain_yaml import parse_plain
 
 Options = TypeVar("Options")
 
@@ -62,9 +63,10 @@ def taken_out(
             except StopIteration:
                 raise UserError(f"expected a value after {option}, but got none") from None
         try:
-            read = yaml.safe_load(value)
+            read = parse_plain(value)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"expected {option} to be a value of YAML, but got {value!r:.80}") from error
+            why = f": {error}" if type(error) is ValueError else ""
+            raise UserError(f"expected {option} to be a value of YAML, but got {value!r:.80}{why}") from error
         name, inner = _split(within, first_words, whole=isinstance(read, dict)) if groups[group] else ("", within)
         page = {inner.replace("-", "_"): read} if inner else read
         page = nested(page) if isinstance(page, dict) else page

@@ -25,9 +25,12 @@ def read_plain(path: Path) -> Any:
         raw = file.read(BYTES + 1)
     if len(raw) > BYTES:
         raise ValueError(f"it is larger than {BYTES >> 20} MB")
-    text = raw.decode()
-    _check_size(text)
-    _check_keys(yaml.compose(text, yaml.SafeLoader))
+    return parse_plain(raw.decode())
+
+
+def parse_plain(text: str) -> Any:
+    """The values in a text of YAML; see :func:`read_plain`."""
+    _check(text)
     return yaml.safe_load(text)
 
 
@@ -37,7 +40,7 @@ def plain_values() -> Iterator[None]:
     load = get_loader("yaml")
 
     def checked(text: str) -> Any:
-        _check_size(text)
+        _check(text)
         return load(text)
 
     set_loader("yaml", checked, (yaml.YAMLError,))
@@ -45,6 +48,11 @@ def plain_values() -> Iterator[None]:
         yield
     finally:
         set_loader("yaml", load, (yaml.YAMLError,))
+
+
+def _check(text: str) -> None:
+    _check_size(text)
+    _check_keys(yaml.compose(text, yaml.SafeLoader))
 
 
 def _check_size(text: str) -> None:
