@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dlkd.arrays import read_arrays
 from dlkd.errors import UserError, first_line, printable
 from dlkd.files import CARD_BYTES, MARKER, RESULTS, made_by, unfinished
-from dlkd.jobs.card import PREDICTIONS
+from dlkd.jobs.card import INVOCATION, PREDICTIONS
 from dlkd.models.trained import STUDENT_FILE
 from dlkd.regular import read_regular
 from dlkd.train.log import METRICS
@@ -83,6 +83,8 @@ class Run:
     """A digest of the images by part; empty for an older run."""
     data: Mapping[str, Any]
     """Of the run card: data, images, labels, noise, samples, classes, held_out, test."""
+    settings: str
+    """All options but the seed and what says nothing of the student, as JSON."""
     class_names: tuple[str, ...]
     history: Sequence[Mapping[str, float]]
     answers: Mapping[str, Answers]
@@ -181,10 +183,19 @@ def _run(
         scored_on="test" if "test" in results else "held_out",
         images={part: str(digest) for part, digest in results.get("images", {}).items()},
         data=data,
+        settings=_settings(card.get("settings")),
         class_names=names,
         history=_history(folder / METRICS),
         answers=_answers(folder / PREDICTIONS, len(names)),
     )
+
+
+def _settings(options: object) -> str:
+    if not isinstance(options, dict):
+        return ""
+    apart = {*INVOCATION, "seed", "store", "storage", "device", "engine"}
+    counts = {key: value for key, value in options.items() if key not in apart}
+    return json.dumps({**counts, "precision": options["engine"]["precision"]}, sort_keys=True)
 
 
 def _json(file: Path) -> dict[str, Any]:

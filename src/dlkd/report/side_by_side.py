@@ -15,6 +15,7 @@ from dlkd.report.by_image import (
     worst_pairs,
 )
 from dlkd.report.gallery import Opened, gallery
+from dlkd.report.over_seeds import over_seeds
 from dlkd.report.page import Section, Sections, Table, chart
 from dlkd.report.runs import Part, Run
 from dlkd.report.same import WORDS, remarks
@@ -36,7 +37,8 @@ def side_by_side(runs: Sequence[Run], baseline: Run, part: Part, opened: Opened,
         images: so many of each kind are shown.
     """
     known = [run for run in runs if part in run.answers]
-    sections = [_figures(runs, baseline, part), *_curves(runs), *_pairs(known, part), *_classes(known, baseline, part)]
+    sections = [_figures(runs, baseline, part), *over_seeds(runs, baseline, part), *_curves(runs)]
+    sections += [*_pairs(known, part), *_classes(known, baseline, part)]
     if images and known:
         lead = lead_of(known, baseline, part)
         sections.append(gallery(lead, baseline if baseline in known else lead, part, opened, images))
