@@ -121,12 +121,12 @@ def test_a_trial_that_cannot_be_run_is_not_the_best(dlkd, small, tmp_path):
 
 
 def test_tries_come_after_the_settings_as_they_stand(good, small, tmp_path):
-    """And before what is drawn, which is as it would have been without them."""
+    """And before what is drawn, which is as it would have been without them. Nothing has to be run for it."""
     tries = ("--tries", "{kd-2: [{loss.kd_weight: 9}, {loss: {temperature: 4}}]}")
-    good(*tuned(small, tmp_path / "with", "--trials", 4, *tries))
+    good(*tuned(small, tmp_path / "with", "--collect", "--trials", 4, *tries))
     found = [trial["settings"] for trial in trials(tmp_path / "with")["kd-2"]["trials"]]
     assert found[:3] == [{"loss.temperature": t, "loss.kd_weight": w} for t, w in ((2.0, 0.9), (2.0, 9), (4.0, 0.9))]
-    good(*tuned(small, tmp_path / "without", "--trials", 2))
+    good(*tuned(small, tmp_path / "without", "--collect", "--trials", 2))
     assert found[3] == trials(tmp_path / "without")["kd-2"]["trials"][1]["settings"]
 
 
