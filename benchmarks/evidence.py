@@ -11,6 +11,7 @@ A table stands between `<!-- KIND FILE ... -->` and `<!-- end -->`:
     <!-- ship ship.json -->               a student beside its teacher: accuracy, size, time
     <!-- temperatures temperature-by-level.json -->  what the labels ask for at each level
     <!-- mixtures mixtures.json -->       what the probe's predictions add to the teacher's
+    <!-- tuning contest-tune.json -->     what each method was tuned to
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from dlkd.compare.render import markdown
 from dlkd.compare.tables import NOT_RUN, headline, parts, spread
+from dlkd.compare.tune import table
 from dlkd.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +144,14 @@ def mixtures(found: Found) -> str:
     return markdown(columns, rows, "ll" + "r" * (len(shown) + 2))
 
 
+def tuning(found: Found) -> str:
+    """A row for each method: as it was, its best trial, and what that is."""
+    columns, rows = table(found)
+    done = {row["method"]: sum(trial["mean"] is not None for trial in row["trials"]) for row in found["methods"]}
+    rows = [[*row[:-1], f"{done[row[0]]} of {found['trials']}", row[-1]] for row in rows]
+    return markdown([*columns[:-1], "trials", columns[-1]], rows)
+
+
 def _where(of: Found) -> tuple[str, str]:
     """Teacher and view in words."""
     return of["teacher"].removeprefix("cifar100-"), of["view"].removesuffix("-0").replace("_", ", ")
@@ -160,6 +170,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "ship": ship,
     "temperatures": temperatures,
     "mixtures": mixtures,
+    "tuning": tuning,
 }
 
 BLOCK = re.compile(rf"(<!-- ({'|'.join(KINDS)}) (\S+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
