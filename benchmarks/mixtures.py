@@ -14,15 +14,23 @@ b, is fitted to one half of the images and judged on the other, in turn.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from score_answers import TEACHERS, Answers, read_images
-from temperature_by_level import FIFTHS, ROOT, VIEWS, best_temperature, labels_of, losses, rounded
+from score_answers import TEACHERS, Answers, add_places, read_images
+from temperature_by_level import (
+    FIFTHS,
+    VIEWS,
+    best_temperature,
+    fifths_of,
+    halves,
+    labels_of,
+    losses,
+    mean_of,
+    rounded,
+)
 from torch import Tensor
 
 from dlkd.difficulty import DifficultyScore, ProbeSpec
@@ -36,12 +44,7 @@ FACTORS = (-1.0, -0.5, -0.3, -0.1, 0.1, 0.3, 0.5, 1.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds cifar-100-python/")
-    parser.add_argument("--human", type=Path, required=True, help="labels of CIFAR-100N")
-    parser.add_argument("--teachers", type=Path, default=ROOT / "results" / "teachers", help="their folder")
-    parser.add_argument("--seed", type=int, default=0, help="of the split of the data and into halves")
-    parser.add_argument("--cache", type=Path, help="folder to keep the logits in, that of score.py")
-    parser.add_argument("--out", type=Path, required=True)
+    add_places(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for name in TEACHERS for row in measure(name, options)]
@@ -56,12 +59,11 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     score = DifficultyScore("distance", 0.25)
     for view in VIEWS:
         target, unit = labels_of(images, view)
-        half = np.random.default_rng(options.seed).permutation(unit.max() + 1)[unit] % 2
+        half = halves(unit, np.random.default_rng(options.seed))
         teacher = answers(view)
         for sparsity in SPARSITIES:
             probe = answers(view, ProbeSpec(sparsity))
-            level = score(teacher, probe_logits=probe).argsort().argsort()
-            fifth = (level * FIFTHS // len(level)).numpy()
+            fifth = fifths_of(score(teacher, probe_logits=probe))
             found = mixtures(teacher.double(), probe.double(), target, half, fifth)
             rows.append({"teacher": name, "view": view.name, "sparsity": sparsity, **found})
             nats = found["best"]["nats"]
@@ -98,9 +100,9 @@ def mixtures(teacher: Tensor, probe: Tensor, target: Tensor, half: np.ndarray, f
         alone[fifth == k] = judged(teacher[fifth == k], target[fifth == k], half[fifth == k])
     return {
         "alone": {"accuracy": accuracy(teacher), "loss": float(loss[0.0].mean())},
-        "factors": {f"{b:g}": {"accuracy": accuracy(at[b]), "nats": gain(loss[0.0] - loss[b])} for b in FACTORS},
-        "best": {"factors": b_of_all, "nats": gain(loss[0.0] - one)},
-        "by_fifth": {"factors": b_of_each, "nats": gain(alone - each)},
+        "factors": {f"{b:g}": {"accuracy": accuracy(at[b]), "nats": mean_of(loss[0.0] - loss[b])} for b in FACTORS},
+        "best": {"factors": b_of_all, "nats": mean_of(loss[0.0] - one)},
+        "by_fifth": {"factors": b_of_each, "nats": mean_of(alone - each)},
     }
 
 
@@ -116,11 +118,6 @@ def fitted(z: Tensor, target: Tensor, there: np.ndarray) -> Callable[[np.ndarray
     """Losses of any images under the temperature that is best for those at ``there``."""
     temperature = best_temperature(z[there], target[there])
     return lambda here: losses(z[here], target[here], temperature)
-
-
-def gain(difference: Tensor) -> dict[str, float]:
-    """Mean over the images, and its standard error."""
-    return {"mean": float(difference.mean()), "error": float(difference.std() / math.sqrt(len(difference)))}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from score_answers import BATCH, RECALIBRATION_IMAGES, SECOND, TEACHERS, Answers, View, errors, read_images
+from score_answers import BATCH, RECALIBRATION_IMAGES, SECOND, TEACHERS, Answers, View, add_places, errors, read_images
 from score_columns import PLAIN
 from score_page import renew
 from score_tables import Bootstrap, Plain, mixed_views, one_view, rounded
@@ -33,18 +33,11 @@ from score_tables import Bootstrap, Plain, mixed_views, one_view, rounded
 from dlkd.files import write_atomic
 from dlkd.jobs.card import machine
 
-ROOT = Path(__file__).parents[1]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder that holds cifar-100-python/")
-    parser.add_argument("--human", type=Path, help="labels of CIFAR-100N")
-    parser.add_argument("--teachers", type=Path, default=ROOT / "results" / "teachers", help="their folder")
+    add_places(parser, required=False)
     parser.add_argument("--bootstrap", type=int, default=1000, help="samples (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split of the data and of the bootstrap")
-    parser.add_argument("--cache", type=Path, help="folder to keep the logits in")
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="renew the tables of this page and its plot; measures nothing")
     options = parser.parse_args()
     if options.page is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from dlkd.models import LoadedModel, load_model
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.teach import label_digest
 
+ROOT = Path(__file__).parents[1]
 Bools = npt.NDArray[np.bool_]
 
 TEACHERS = {
@@ -39,6 +41,16 @@ BATCH = 125
 RECALIBRATION_IMAGES = 2000
 TEACHER = "teacher"
 """The name of the teacher itself among its probes."""
+
+
+def add_places(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Options that say where images, labels, teachers and kept answers lie, and which images are held out."""
+    parser.add_argument("--data", type=Path, required=required, help="folder that holds cifar-100-python/")
+    parser.add_argument("--human", type=Path, required=required, help="labels of CIFAR-100N")
+    parser.add_argument("--teachers", type=Path, default=ROOT / "results" / "teachers", help="their folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the split of the data, and of what is drawn")
+    parser.add_argument("--cache", type=Path, help="folder to keep the logits in")
+    parser.add_argument("--out", type=Path, required=True)
 
 
 class Images(NamedTuple):

@@ -17,19 +17,17 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from score_answers import TEACHERS, Answers, Images, View, mixed, read_images
+from score_answers import TEACHERS, Answers, Images, View, add_places, mixed, read_images
 from torch import Tensor
 
 from dlkd.difficulty import DifficultyScore, ProbeSpec
 from dlkd.files import write_json
 from dlkd.jobs.card import machine
 
-ROOT = Path(__file__).parents[1]
 VIEWS = (View("plain"), View("crop_flip", 0), View("cutmix"))
 SCORES = {
     "distance, τ = ¼": DifficultyScore("distance", 0.25),
@@ -43,13 +41,8 @@ LOW, HIGH = 0.05, 20.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds cifar-100-python/")
-    parser.add_argument("--human", type=Path, required=True, help="labels of CIFAR-100N")
-    parser.add_argument("--teachers", type=Path, default=ROOT / "results" / "teachers", help="their folder")
+    add_places(parser)
     parser.add_argument("--bootstrap", type=int, default=200, help="samples (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split of the data and of the bootstrap")
-    parser.add_argument("--cache", type=Path, help="folder to keep the logits in, that of score.py")
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for name in TEACHERS for row in measure(name, options)]
@@ -76,8 +69,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         target, unit = labels_of(images, view)
         logits, probe = answers(view), answers(view, ProbeSpec(0.3))
         for score, of in SCORES.items():
-            level = of(logits, probe_logits=probe if of.needs == "probe" else None).argsort().argsort()
-            fifth = (level * FIFTHS // len(level)).numpy()
+            fifth = fifths_of(of(logits, probe_logits=probe if of.needs == "probe" else None))
             row = {"teacher": name, "view": view.name, "score": score}
             rows.append(row | by_level(logits.double(), target, unit, fifth, options))
             if view.kind != "cutmix":
@@ -97,6 +89,24 @@ def labels_of(images: Images, view: View) -> tuple[Tensor, np.ndarray]:
         return torch.nn.functional.one_hot(samples.labels, len(samples.class_names)).double(), np.arange(len(samples))
     found = mixed(samples, view)
     return found.target.double(), found.pair
+
+
+def fifths_of(difficulty: Tensor) -> np.ndarray:
+    """``[N]``: the fifth of each image by the rank of its difficulty, from 0 for the easiest."""
+    rank = difficulty.argsort().argsort()
+    fifth: np.ndarray = (rank * FIFTHS // len(rank)).numpy()
+    return fifth
+
+
+def halves(unit: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """``[N]`` of 0 and 1: two halves of the units, drawn at random."""
+    half: np.ndarray = draw.permutation(unit.max() + 1)[unit] % 2
+    return half
+
+
+def mean_of(difference: Tensor) -> dict[str, float]:
+    """Mean over the images, and its standard error."""
+    return {"mean": float(difference.mean()), "error": float(difference.std() / math.sqrt(len(difference)))}
 
 
 def by_level(
@@ -130,7 +140,7 @@ def worth(
     z: Tensor, target: Tensor, unit: np.ndarray, fifth: np.ndarray, draw: np.random.Generator
 ) -> dict[str, float]:
     """Mean loss with one T less that with one for each fifth, each fitted to the other half; mean and its error."""
-    half = draw.permutation(unit.max() + 1)[unit] % 2
+    half = halves(unit, draw)
     gain = torch.zeros(len(z), dtype=torch.float64)
     for part in (0, 1):
         here, there = half == part, half != part
@@ -139,7 +149,7 @@ def worth(
         for k in range(FIFTHS):
             fitted, judged = there & (fifth == k), here & (fifth == k)
             gain[judged] -= losses(z[judged], target[judged], best_temperature(z[fitted], target[fitted]))
-    return {"mean": float(gain.mean()), "error": float(gain.std() / math.sqrt(len(gain)))}
+    return mean_of(gain)
 
 
 def losses(z: Tensor, target: Tensor, temperature: float) -> Tensor:

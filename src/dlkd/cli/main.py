@@ -92,7 +92,8 @@ def _run(arguments: list[str]) -> None:
         pages = open_groups(resolve_name(COMMANDS[wanted].options)) if wanted in COMMANDS else {}
         arguments = with_underscores(arguments, pages)
         screen = COMMANDS[wanted].screen if wanted in COMMANDS else {}
-        rest = [argument for argument in arguments if argument not in {f"--{flag}" for flag in screen}]
+        flags = {f"--{flag}" for flag in screen}
+        rest = [argument for argument in arguments if argument not in flags]
         rest, words = many_words(_with_word(rest, wanted), COMMANDS[wanted].many if wanted in COMMANDS else "")
         rest = with_places(rest, _groups(wanted) | pages.keys())
         rest, given = taken_out(rest, pages, _options_of_a_run() if pages else ())

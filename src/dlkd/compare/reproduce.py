@@ -15,13 +15,11 @@ from dlkd.compare.collect import COMPARED
 from dlkd.compare.found import read_cells, reason_of
 from dlkd.compare.names import check_name, check_seeds
 from dlkd.compare.statistics import band
-from dlkd.compare.study import Cell, cell, checked, row_name
+from dlkd.compare.study import Cell, cell, checked, reader, row_name
 from dlkd.compare.work import failure, run_all
 from dlkd.errors import UserError, Verdict
 from dlkd.files import write_json
 from dlkd.pages.merge import Page, merged, nested
-from dlkd.pages.typed import TypedOptions
-from dlkd.train.options import DistillOptions
 
 READ_BY_RUNS = tuple(figure for figure in COMPARED if figure != "test")
 """Accuracies of held-out images: a comparison reads the test images apart from its runs."""
@@ -120,7 +118,7 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cells(options: ReproduceOptions, published: Mapping[str, Any], out: Path) -> list[Cell]:
     page: Page = merged(nested(published["options"]), nested(options.run))
-    run = checked(TypedOptions(DistillOptions), page, published["row"])
+    run = checked(reader(), page, published["row"])
     taken = {int(seed) for seed in published["seeds"]}
     seeds = options.seeds or [next(seed for seed in range(len(taken) + 1) if seed not in taken)]
     check_seeds(seeds)

@@ -104,11 +104,11 @@ class Search:
 
         assert self._asked is not None
         value, drawn = trial["mean"], {name: _rounded(v) for name, v in self._asked.params.items()}
-        if value is None or trial["settings"] != drawn:
-            self._study.tell(self._asked, state=TrialState.FAIL)
-        else:
+        if value is not None and trial["settings"] == drawn:
             self._study.tell(self._asked, value)
-        if value is not None and trial["settings"] != drawn:
+            return
+        self._study.tell(self._asked, state=TrialState.FAIL)
+        if value is not None:  # of settings that an earlier start had asked for, and the sampler now would not
             params = {name: _within(self.space[name], v) for name, v in trial["settings"].items()}
             self._study.add_trial(create_trial(params=params, distributions=self.space, value=value))
 

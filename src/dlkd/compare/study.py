@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -168,7 +169,7 @@ def plan(options: StudyOptions) -> list[Cell]:
         UserError: an option that no run would take, with the cell that it is of.
     """
     options.check()
-    shared, read = merged(QUICK, options.page_of_file, nested(options.run)), TypedOptions(DistillOptions)
+    shared, read = merged(QUICK, options.page_of_file, nested(options.run)), reader()
     runs: list[tuple[tuple[str, str, str], DistillOptions]] = []
     for pair, of_pair in (options.pairs or {ONE: None}).items():
         for condition, of_condition in (options.conditions or {ONE: None}).items():
@@ -179,6 +180,12 @@ def plan(options: StudyOptions) -> list[Cell]:
         # One store then serves all: what the probes say is kept for those that do not look at it as well.
         runs = [(name, replace(run, storage=replace(run.storage, probe_logits=True))) for name, run in runs]
     return [cell(options.out, name, run, seed) for seed in options.seed_list for name, run in runs]
+
+
+@functools.cache
+def reader() -> TypedOptions[DistillOptions]:
+    """Reads the options of a cell. Its parser takes longer to make than a page to read, and a search plans often."""
+    return TypedOptions(DistillOptions)
 
 
 def checked(read: TypedOptions[DistillOptions], page: Page, row: str) -> DistillOptions:
