@@ -29,6 +29,7 @@ PARTLY = {
     "docs/data.md": {"# my_images.py": HERE},
     "docs/guide.md": {"dlkd --help": "tests/cli/test_first_contact.py", "dlkd train": "tests/train/test_trackers.py"},
     "docs/how-dlkd-works.md": {"python benchmarks/how_it_works.py": "tests/docs/test_how.py"},
+    "docs/losses.md": {"import torch": HERE},
     "docs/recipes.md": {"# mine.yaml": HERE, "dlkd train": HERE},
     "docs/reliability.md": {"dlkd distill": HERE},
 }

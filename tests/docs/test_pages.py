@@ -1,6 +1,6 @@
 """Blocks of pages that have no test of their own, on few images and epochs.
 
-They are docs/audit.md, choosing.md, compare.md, data.md, recipes.md and reliability.md.
+They are docs/audit.md, choosing.md, compare.md, data.md, losses.md, recipes.md and reliability.md.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import torchvision
 import yaml
 from doc_blocks import DOCS, blocks
@@ -147,3 +148,13 @@ if not Path("stopped").exists():
 main()
 """
 """The command as the shell finds it: it is sent a SIGTERM in the first step of its first call."""
+
+
+def test_a_loss_by_itself():
+    """docs/losses.md: what it comes to is the mean of what it says of each, and the student learns from it."""
+    (block,) = [b for b in blocks(DOCS / "losses.md") if b.kind == "python"]
+    names = {}
+    exec(block.text, names)
+    labels = torch.nn.functional.cross_entropy(names["student_logits"], names["labels"])
+    torch.testing.assert_close(names["loss"], labels + names["each"].mean())
+    assert names["each"].shape == (8,) and names["student_logits"].grad.abs().sum() > 0

@@ -228,7 +228,7 @@ def test_images_without_labels(teacher, net, data, distiller):
     parts = distiller.parts(images, logits, torch.where(labelled > 0, target, -1), labelled=labelled)
     whole = distiller.parts(images, logits, target)
     assert torch.equal(parts.distillation, whole.distillation)
-    expected = 0.1 * whole.label[:20].mean() + 9.0 * whole.distillation.mean()
+    expected = 0.1 * whole.label[:20].mean() + 0.9 * whole.distillation.mean()
     assert parts.total.item() == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -91,7 +91,7 @@ def test_results_are_finite_and_agree_with_the_tables(finished, table):
     assert results["training"]["loss"] == rows[-1]["loss"] and [r["epoch"] for r in rows] == [1, 2]
     assert rows[-1]["held_out_accuracy"] == results["held_out"]["accuracy"]
     for row in rows:
-        assert row["loss"] == pytest.approx(0.1 * row["ce"] + 9.0 * row["kd"], rel=1e-5)
+        assert row["loss"] == pytest.approx(0.1 * row["ce"] + 0.9 * row["kd"], rel=1e-5)
         assert row["samples"] == 256 and 2 <= row["temperature"] <= 6
     tenths = [r for r in table(out / "metrics_by_level.csv") if r["epoch"] == 2]
     assert sum(r["samples"] for r in tenths) == 256

@@ -23,7 +23,7 @@ STATED = {
         "level": "rank",
         "scale": "per_sample",
         "ce_weight": 0.1,
-        "kd_weight": 9.0,
+        "kd_weight": 0.9,
         "distance_temperature": 1.0,
         "shuffled": False,
     },
@@ -138,6 +138,12 @@ def test_foreign_option_is_refused(name, option):
     with pytest.raises(UserError, match=f"method {name} has no --loss.{next(iter(option))}") as caught:
         make_method(name, LossOptions(**option))
     assert all(setting in str(caught.value) for setting in METHODS[name].defaults)
+
+
+@pytest.mark.parametrize("name", ["mse", "mse+zscore"])
+def test_a_temperature_that_nothing_reads_is_refused(name):
+    with pytest.raises(UserError, match="has no --loss\\.temperature"):
+        make_method(name, LossOptions(temperature=8.0))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from dlkd.losses.precision import frozen, full_precision, no_autocast
+from dlkd.losses.reduction import Reduction, reduce
 from dlkd.losses.temperature import Temperature, Temperatures, temperature_pair
 from dlkd.losses.together import WithGradient, together
 
@@ -52,7 +51,7 @@ def kd_loss(
     target: Tensor | None = None,
     *,
     temperature: float | Tensor = 4.0,
-    reduction: Literal["mean", "none"] = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """T²·KL(softmax(z_t/T) || softmax(z_s/T)), summed over classes, averaged over samples.
 
@@ -64,12 +63,9 @@ def kd_loss(
         raise ValueError(f"expected target to be a tensor of labels, but got {target!r}; did you mean temperature=?")
     if isinstance(temperature, Temperatures):
         raise ValueError("expected one temperature for teacher and student, but got a pair; use kl_divergence")
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"expected reduction to be 'mean' or 'none', but got {reduction!r}")
     divergence = kl_divergence(student_logits, teacher_logits, temperature)
     t = temperature_pair(temperature, divergence.unsqueeze(1)).student.squeeze(1)
-    per_sample = t.square() * divergence
-    return per_sample.mean() if reduction == "mean" else per_sample
+    return reduce(t.square() * divergence, reduction)
 
 
 def check_pair(a: Tensor, b: Tensor) -> None:

@@ -72,7 +72,8 @@ def kl(signals: Signals, temperatures: Temperatures) -> Divergence:
     return Divergence(kl_divergence(signals.student_logits, signals.teacher_logits, temperatures))
 
 
-def _cross_entropy(signals: Signals) -> Tensor:
+def label_cross_entropy(signals: Signals) -> Tensor:
+    """:func:`dlkd.losses.cross_entropy` as a label term."""
     return cross_entropy(signals.student_logits, signals.target)
 
 
@@ -148,7 +149,7 @@ class Composition(nn.Module):
         if label_weight == 0 and not taught:
             raise ValueError("expected ce_weight or kd_weight above 0, else there is nothing to learn from")
         self.temperature, self.divergence, self.transform = temperature, divergence, transform
-        self.weight, self.scale, self.label = weight, scale, label or _cross_entropy
+        self.weight, self.scale, self.label = weight, scale, label or label_cross_entropy
         self.label_weight, self.kd_weight = label_weight, kd_weight
         if not 0 <= warmup_epochs < float("inf"):
             raise ValueError(f"expected warmup_epochs to be finite and at least 0, but got {warmup_epochs}")

@@ -42,7 +42,7 @@ class DLKDLoss(Composition):
         level: LevelMode = "rank",
         scale: Scale = "per_sample",
         ce_weight: float = 0.1,
-        kd_weight: float = 9.0,
+        kd_weight: float = 0.9,
         *,
         distance_temperature: float = 1.0,
         score: ScoreName = "distance",

@@ -18,7 +18,7 @@ from dlkd.losses.robust import (
     label_trust,
     symmetric_cross_entropy,
 )
-from dlkd.methods.composition import LabelTerm, Signals
+from dlkd.methods.composition import LabelTerm, Signals, label_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class LabelOptions:
     beta: float = 1.0
     momentum: float = 0.9
     strength: float = 7.0
-
-
-def plain(signals: Signals) -> Tensor:
-    """Cross-entropy."""
-    return cross_entropy(signals.student_logits, signals.target)
 
 
 def trusted(signals: Signals) -> Tensor:
@@ -129,7 +124,7 @@ def make_label_term(options: LabelOptions, own: LabelTerm, *, samples: int | Non
         raise ValueError(f"expected alpha and beta of sce to be at least 0, but got {options.alpha} and {options.beta}")
     made: dict[str, Callable[[], LabelTerm]] = {
         "auto": lambda: own,
-        "ce": lambda: plain,
+        "ce": lambda: label_cross_entropy,
         "smoothing": lambda: smoothed(options.smoothing),
         "gce": lambda: _checked(lambda x: generalized_cross_entropy(x.student_logits, x.target, q=options.q)),
         "sce": lambda: (

@@ -17,18 +17,14 @@ from dlkd.losses.standardize import z_score
 from dlkd.losses.temperature import Temperatures
 from dlkd.losses.tempered import dtkd_divergence, soft_cross_entropy
 from dlkd.losses.weights import entropy_weight, wsld_weight, wttm_weight
-from dlkd.methods.composition import Divergence, Signals, kl
+from dlkd.methods.composition import Divergence, Signals
 
 Diverges = Callable[[Signals, Temperatures], Divergence]
 Weighs = Callable[[Signals, Temperatures], Tensor]
 
 
-def kl_or_cross_entropy(*, wsld: bool) -> Diverges:
-    """KL; for WSLD the cross-entropy, as published: a weight that looks at the student makes the values differ."""
-    return _soft_ce if wsld else kl
-
-
-def _soft_ce(signals: Signals, t: Temperatures) -> Divergence:
+def soft_ce(signals: Signals, t: Temperatures) -> Divergence:
+    """Cross-entropy, which differs from KL in its value: a weight that looks at the student makes that matter."""
     return Divergence(soft_cross_entropy(signals.student_logits, signals.teacher_logits, t))
 
 

@@ -10,9 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from dlkd.errors import UserError
-from dlkd.methods import pieces
-from dlkd.methods.composition import Composition, LabelTerm, Scale
-from dlkd.methods.label_terms import LabelOptions, make_label_term, plain
+from dlkd.methods.composition import Composition, LabelTerm, Scale, kl, label_cross_entropy
+from dlkd.methods.label_terms import LabelOptions, make_label_term
 from dlkd.methods.options import LossOptions
 from dlkd.methods.published import METHODS, Method, Settings
 from dlkd.methods.temperatures import FixedTemperature
@@ -61,7 +60,7 @@ def parse_method(name: str) -> list[str]:
             if len(owners := [n for n in names if getattr(find_method(n), slot)]) > 1:
                 raise UserError(f"{' and '.join(owners)} do not go together: each has a {slot} of its own")
         owner = _owner(names, "temperature")
-        if owner and (one := [n for n in names if find_method(n).one_temperature]):
+        if owner and (one := [n for n in names if find_method(n).temperatures != "each"]):
             raise UserError(f"{one[0]} and {owner} do not go together: {one[0]} takes no temperature of each sample")
     return names
 
@@ -97,8 +96,9 @@ def _defaults(names: list[str]) -> Settings:
     for owner in owners:
         merged |= find_method(owner).defaults
     temperature = _owner(names, "temperature")
-    if (temperature is not None and "temperature" not in find_method(temperature).defaults) or logit == ["mse"]:
-        merged.pop("temperature", None)  # nothing reads it
+    unread = any(find_method(n).temperatures == "none" for n in names)
+    if unread or (temperature is not None and "temperature" not in find_method(temperature).defaults):
+        merged.pop("temperature", None)
     if any(find_method(n).scale is not None for n in owners):
         merged.pop("scale", None)
     # The term of the logits says how much the labels count.
@@ -136,7 +136,7 @@ def make_method(
             raise ValueError(f"expected the label term auto, but got {label.term}: the method has one of its own")
         if label.term == "trust" and not find_method(names[0]).teacher:
             raise ValueError("expected a method with a teacher for the label term trust")
-        own = plain if build is None else build(settings)
+        own = label_cross_entropy if build is None else build(settings)
         term = make_label_term(label, own, samples=samples, classes=classes)
         method = _compose(names, {**settings, "classes": classes}, term)
     except ValueError as error:
@@ -171,7 +171,7 @@ def _compose(names: list[str], settings: Settings, label: LabelTerm) -> Composit
         raise ValueError(f"{' and '.join(names)} do not go together: each undoes the temperature in its own way")
     return Composition(
         built("temperature") or FixedTemperature(settings.get("temperature", 1.0)),
-        divergence=built("divergence") or pieces.kl_or_cross_entropy(wsld="wsld" in names),
+        divergence=built("divergence") or built("instead_of_kl") or kl,
         transform=built("transform"),
         weight=built("weight"),
         label=label,

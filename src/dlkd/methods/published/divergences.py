@@ -82,7 +82,7 @@ DIVERGENCES: dict[str, Method] = {
         _FINITE + " Its README command has T_c = T: `--loss.confidence_temperature 4`.",
         divergence=lambda s: pieces.rld(s["alpha"], s["beta"], s["temperature"], s["confidence_temperature"]),
         scale="none",
-        one_temperature=True,
+        temperatures="one",
         uses_labels=True,
         per_sample=True,
     ),
@@ -114,7 +114,7 @@ DIVERGENCES: dict[str, Method] = {
         r"\tfrac1C\sum_c\left(z_{s,c}-z_{t,c}\right)^2",
         divergence=lambda s: pieces.mse,
         scale="none",
-        one_temperature=True,
+        temperatures="none",
         per_sample=True,
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dlkd.methods.composition import Scale
 
@@ -36,8 +36,10 @@ class Method:
     """A term of inner layers, beside that of the logits; without one of those where the method is named alone."""
     scale: Scale | None = None
     """Fixed by the method; None leaves it to the setting ``scale``, or T²."""
-    one_temperature: bool = False
-    """Does its divergence take one temperature for all samples only?"""
+    instead_of_kl: Build | None = None
+    """What is taken where none of a composition has a divergence of its own; None is KL."""
+    temperatures: Literal["each", "one", "none"] = "each"
+    """How many its divergence takes: one for each sample, one for all, or none."""
     two_views: bool = False
     """Does it show a weak and a strong view of every image?"""
     uses_labels: bool = False

@@ -55,6 +55,7 @@ TRANSFORMS_AND_WEIGHTS: dict[str, Method] = {
         {"temperature": 4.0, "ce_weight": 1.0, "kd_weight": 2.25},
         r"-w\,T^2\sum_c p_{t,c}(T)\log p_{s,c}(T),\quad w=1-e^{-\mathrm{CE}_s/\mathrm{CE}_t}",
         weight=lambda s: pieces.wsld,
+        instead_of_kl=lambda s: pieces.soft_ce,
         uses_labels=True,
         takes_top_k=True,
         per_sample=True,

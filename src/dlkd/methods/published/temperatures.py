@@ -51,7 +51,7 @@ _DLKD = {
     "shuffled": False,
     "scale": "per_sample",
     "ce_weight": 0.1,
-    "kd_weight": 9.0,
+    "kd_weight": 0.9,
 }
 TEMPERATURES: dict[str, Method] = {
     "ttm": Method(
