@@ -32,11 +32,15 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a file by their names.
 
     Raises:
-        ValueError: there is no such file, or it is damaged, too large, or holds Python objects.
+        ValueError: there is no such file (then from FileNotFoundError), or it is damaged, too large, one array without
+            a name, or holds Python objects.
     """
     try:
         check_fits_in_memory(path)
-        with np.load(path, allow_pickle=False) as kept:
+        kept = np.load(path, allow_pickle=False)
+        if not isinstance(kept, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array without a name")
+        with kept:
             return {name: kept[name] for name in kept.files}
     except Exception as error:  # numpy, zipfile and zlib each have errors of their own
         raise ValueError(first_line(error)) from error

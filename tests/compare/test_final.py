@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from dlkd.data import DataOptions, FilePixels, load_data
+
 
 def lines(ledger):
     return [json.loads(line) for line in ledger.read_text().splitlines()]
@@ -140,6 +142,15 @@ def test_with_a_ledger_that_cannot_be_written_nothing_is_read(copied, study, dlk
     assert not list(copied.glob("cells/**/final.*"))
 
 
+def test_a_ledger_that_cannot_be_locked_is_told_in_one_line(copied, study, dlkd, refused, tmp_path, monkeypatch):
+    def held(file, *, wait):
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr("dlkd.compare.final.held", held)
+    refused(dlkd(*study(copied, "--collect", *final(tmp_path))), "could not write the ledger", "no locks here")
+    assert not list(copied.glob("cells/**/final.*"))
+
+
 @pytest.mark.parametrize("name", ["final.json", "final.npz"])
 def test_a_damaged_reading_is_told_in_one_line(scored, study, dlkd, refused, name):
     cell = scored[0] / "cells" / "clean" / "kd-2" / "seed0"
@@ -160,17 +171,31 @@ def test_a_damaged_student_is_told_in_one_line(copied, study, dlkd, refused, tmp
 
 @pytest.fixture
 def sealed(tmp_path, photos):
-    """Photographs whose test images nobody can read: whoever opens one fails."""
+    """Photographs whose test images are damaged, of the sizes of training images: a look for doubles opens them."""
     root = tmp_path / "sealed"
     for name in ("zero", "one"):
         shutil.copytree(photos / name, root / "train" / name)
         (root / "test" / name).mkdir(parents=True)
         for k in range(3):
-            (root / "test" / name / f"{k}.png").write_bytes(b"no image")
+            size = (photos / name / f"{k:02d}.png").stat().st_size
+            (root / "test" / name / f"{k}.png").write_bytes(b"no image".ljust(size))
     return root
 
 
-def test_test_images_are_not_opened_before(sealed, tmp_path, dlkd, good, refused, photos):
+@pytest.fixture
+def opened(monkeypatch):
+    """Every file that was opened as an image; they go to who asked all the same."""
+    found, whole = [], FilePixels.open
+    monkeypatch.setattr(FilePixels, "open", lambda self, k: found.append(self.paths[k]) or whole(self, k))
+    return found
+
+
+def parts_of(opened):
+    """Of which parts of the data set they are."""
+    return {path.parts[-3] for path in opened}
+
+
+def test_test_images_are_not_opened_before(sealed, opened, tmp_path, dlkd, good, refused, photos):
     """And the ledger has its line although the reading fails."""
     data = ("--run.data.name", "folder", "--run.data.root", sealed, "--run.data.workers", 0)
     small = ("--run.student.name", "resnet8x0.5", "--run.epochs", 1, "--run.data.image_size", 16)
@@ -179,8 +204,10 @@ def test_test_images_are_not_opened_before(sealed, tmp_path, dlkd, good, refused
     out, ledger = tmp_path / "out", tmp_path / "ledger"
     command = ("compare", "--out", out, "--methods", "[ce]", "--seeds", 1, *data, *small, *engine)
     good(*command)
+    assert parts_of(opened) == {"train"}
     done = dlkd(*command, "--final", "--ledger", ledger)
     refused(done, ".png")
+    assert parts_of(opened) == {"train", "test"}
     assert [line["students"] for line in lines(ledger)] == [1] and not (out / "cells/ce/seed0/final.json").exists()
     # Once they are there, they are read, which is one more reading.
     for name in ("zero", "one"):
@@ -190,16 +217,26 @@ def test_test_images_are_not_opened_before(sealed, tmp_path, dlkd, good, refused
     assert len(lines(ledger)) == 2 and (out / "cells/ce/seed0/final.json").exists()
 
 
-def test_a_run_scored_on_held_out_images(sealed, tmp_path, good, dlkd, read):
+def test_a_run_scored_on_held_out_images(sealed, opened, tmp_path, good, dlkd, read):
     """``--score_on held_out`` of a run by itself: no figure of test images, and none of them is opened."""
     run = ("--data.name", "folder", "--data.root", sealed, "--data.workers", 0, "--data.image_size", 16)
     run += ("--model.name", "resnet8x0.5", "--epochs", 1, "--device", "cpu", "--engine.threads", 1)
     run += ("--optim.batch_size", 12)
     good("train", "--out", tmp_path / "run", *run, "--score_on", "held_out")
+    assert parts_of(opened) == {"train"}
     results = read(tmp_path / "run" / "results.json")
     assert results["held_out"]["accuracy"] >= 0 and named_test(results) == []
     scored_on_test = dlkd("train", "--out", tmp_path / "other", *run)
     assert scored_on_test.status == 2 and ".png is damaged" in scored_on_test.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_who_opens_the_test_images_looks_whether_they_were_learnt_from(sealed, opened, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "twice" / "train")
+    shutil.copytree(photos, tmp_path / "twice" / "test")
+    data = load_data(DataOptions("folder", tmp_path / "twice"), sealed=sealed)
+    told = [remark for remark in data.remarks if "40 of 40 test images are training images too" in remark]
+    assert (len(told), "test" in parts_of(opened)) == ((0, False) if sealed else (1, True))
 
 
 def test_no_held_out_images_to_score_are_told_before_anything_is_trained(dlkd, train, tmp_path, refused):

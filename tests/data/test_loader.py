@@ -155,6 +155,16 @@ def test_a_damaged_image_is_the_same_line_for_any_workers(photos, damage):
     assert said[0] == said[1] and str(path) in said[0] and "\n" not in said[0]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_want_of_memory_is_one_line_for_any_workers(photos, monkeypatch, workers):
+    def none_left(self, position):
+        raise MemoryError
+
+    monkeypatch.setattr(FilePixels, "open", none_left)
+    with pytest.raises(UserError, match=r"^there is no memory left to prepare 3 images; give fewer --data.workers"):
+        batches(Steps(ViewFamily(photos, resized_crop_flip(6)), 3), workers=workers)
+
+
 def test_a_loader_leaves_the_generators_alone(one_class_each):
     before = states()
     batches(Steps(ViewFamily(one_class_each(8), CropFlip(), Mixing("mixup")), 4), workers=1)

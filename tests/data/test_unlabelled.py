@@ -105,6 +105,36 @@ def test_test_images_are_no_training_images(tmp_path):
     assert load_data(replace(options, unlabelled=root / "rest")).train.unlabelled == 4
 
 
+@pytest.fixture
+def anywhere(known, tmp_path):
+    """A table that lies apart from the images that it names whole, 12 to learn from and 4 to be tested on."""
+    names = [f"{known}/{c}/{k}.png,{c},{'train' if k < 6 else 'test'}" for c in "ab" for k in range(8)]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.csv").write_text("\n".join(["path,label,split", *names]) + "\n")
+    return DataOptions("table", tmp_path / "tables" / "t.csv", held_out=0.0)
+
+
+def test_a_table_of_images_elsewhere_takes_more(anywhere, known, more):
+    plain, data = load_data(anywhere), load_data(replace(anywhere, unlabelled=more))
+    names = [data.train.pixels.name(k) for k in range(len(data.train))]
+    assert names[:12] == [f"{known}/{c}/{k}.png" for c in "ab" for k in range(6)]
+    assert names[12:] == ["unlabelled/a/0.png", "unlabelled/deep/er/y.jpg", "unlabelled/x.png"]
+    assert data.train.labelled().digest() == plain.train.digest() != data.train.digest()
+
+
+@pytest.mark.parametrize("name", ["a/7.png", "b/2.png"], ids=["test", "train"])
+def test_images_that_a_table_names_are_no_more_images(anywhere, known, more, name):
+    """Not in their folder, nor through a link to it, to one of them or to a folder on their way."""
+    (more / "link.png").symlink_to(known / name)
+    for folder, count in ((known, "16 of its 16"), (known / name[0], "8 of its 8"), (more, "1 of its 4")):
+        with pytest.raises(UserError, match=f"labelled ones and test images, but {count} files are among them, such"):
+            load_data(replace(anywhere, unlabelled=folder))
+    (more / "link.png").unlink()
+    (link := known.with_name("link")).symlink_to(known)
+    with pytest.raises(UserError, match=f"such as {link}/a/0.png; move them$"):
+        load_data(replace(anywhere, unlabelled=link))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

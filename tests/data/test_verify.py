@@ -1,8 +1,11 @@
 """A picture that cannot be read is told in one line before the run, or left out with nothing else changed."""
 
+import errno
 import io
+import os
 import shlex
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,10 @@ import yaml
 from PIL import Image, features
 
 from dlkd.data import DataOptions, load_data
-from dlkd.data.pixels import FilePixels
-from dlkd.data.verify import _looks_whole
+from dlkd.data import verify as module
+from dlkd.data.pixels import FilePixels, UnreadError
+from dlkd.data.sources import folder, from_dataset
+from dlkd.data.verify import _looks_whole, damaged
 from dlkd.errors import UserError
 from dlkd.jobs.card import plain
 
@@ -124,6 +129,85 @@ def test_what_cameras_write_behind_a_picture_is_no_damage(tmp_path):
 def test_false_looks_at_nothing(one_bad):
     data = load_data(DataOptions("folder", one_bad, verify=False))
     assert sum(len(part) for part in (data.train, data.held_out, data.test)) == 40
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Make opening the picture ``BAD`` raise an error."""
+
+    def fail(error):
+        whole = FilePixels.open
+
+        def opened(self, position):
+            if self.name(position) == BAD:
+                raise error
+            return whole(self, position)
+
+        monkeypatch.setattr(FilePixels, "open", opened)
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("how", ["auto", True, "skip"])
+def test_a_machine_that_fails_is_no_damaged_image(pictures, fails, code, how):
+    """A good picture is not left out because there are too many open files or the disk is gone for a while."""
+    fails(OSError(code, os.strerror(code)))
+    with pytest.raises(UnreadError) as error:
+        load_data(DataOptions("folder", pictures, verify=how))
+    said = str(error.value)
+    assert said.startswith(f"could not read {pictures / BAD}: {os.strerror(code)}; ")
+    assert "\n" not in said and "skip" not in said and "damaged" not in said
+
+
+@pytest.mark.parametrize("how", ["auto", True, "skip"])
+def test_want_of_memory_is_no_damaged_image(one_bad, fails, how):
+    fails(MemoryError())
+    samples = folder(one_bad).train
+    with pytest.raises(MemoryError):
+        damaged((samples,), how)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "the disk")])
+def test_of_objects_too(error):
+    class Images(list):
+        targets = (0, 1)
+
+        def __getitem__(self, k):
+            if k == 1:
+                raise error
+            return Image.new("RGB", (8, 8)), k
+
+    samples = from_dataset(Images([0, 1]))
+    with pytest.raises(MemoryError if isinstance(error, MemoryError) else UnreadError):
+        damaged((samples,), "skip")
+
+
+def test_a_header_that_leads_nowhere_is_damage(pictures, tmp_path):
+    """The system itself refuses to go to such a place, with a number as for a disk that fails."""
+    root = shutil.copytree(pictures, tmp_path / "pictures")
+    (root / BAD).write_bytes(b"II+\0\x08\0\0\0" + (2**63 - 1).to_bytes(8, "little") + bytes(50))
+    data = load_data(DataOptions("folder", root, verify="skip"))
+    assert sum(len(part) for part in (data.train, data.held_out, data.test)) == 39
+
+
+@pytest.mark.parametrize("how", ["auto", True])
+def test_few_images_wait_at_a_time(one_bad, monkeypatch, how):
+    """All of a large set would fill the memory before the first is looked at; what is found is the same."""
+    waiting = []
+
+    class Threads(ThreadPoolExecutor):
+        def submit(self, *arguments, **options):
+            future = super().submit(*arguments, **options)
+            waiting.append(self._work_queue.qsize())
+            return future
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Threads)
+    monkeypatch.setattr(module, "BLOCK", 6)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+    with pytest.raises(UserError, match=f"{BAD} is damaged"):
+        load_data(DataOptions("folder", one_bad, verify=how))
+    assert len(waiting) >= 40 and max(waiting) <= 6
 
 
 def test_uneven_classes_are_told(pictures, tmp_path):

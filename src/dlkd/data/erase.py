@@ -51,7 +51,7 @@ class Erase:
             )
 
     def __call__(self, images: Tensor, seed: int, ids: Indices, views: Indices) -> Tensor:
-        """``images`` ``[B, channels, H, W]`` of any type, each with its box filled."""
+        """``images`` ``[B, channels, H, W]``, fp32 in [0, 1], each with its box filled."""
         height, width = images.shape[-2:]
         if self.kind == "none":
             return images
@@ -75,11 +75,8 @@ class Erase:
         if self.fill == "zero":
             return images.masked_fill(box[:, None], 0)
         # Pixels are k/255, and a sum of whole numbers is the same in any order and on any device.
-        scale = 255 if images.is_floating_point() else 1
-        total = (images * scale).round().long().sum(dim=(2, 3), keepdim=True)
-        mean = total.float() / (scale * height * width)
-        mean = mean if images.is_floating_point() else mean.round()
-        return torch.where(box[:, None], mean.to(images.dtype), images)
+        total = (images * 255).round().long().sum(dim=(2, 3), keepdim=True)
+        return torch.where(box[:, None], total.float() / (255 * height * width), images)
 
     def describe(self) -> dict[str, object]:
         """What the hash of the view family covers."""

@@ -66,7 +66,8 @@ def load_data(options: DataOptions, *, sealed: bool = False) -> DataSet:
 
     Args:
         options: which.
-        sealed: nobody may open the test images, not even to see whether one is damaged.
+        sealed: nobody may open the test images, not even to see whether one is damaged, or a training image too: that
+            is looked at by whoever opens them.
 
     Raises:
         UserError: missing, damaged or empty data, fewer than two classes, labels out of range.
@@ -92,7 +93,7 @@ def load_data(options: DataOptions, *, sealed: bool = False) -> DataSet:
         raise UserError("expected at least one test image; give a larger --data.test_share or more images")
     if options.per_class is not None:
         train = train.take(_first_of_each_class(train.labels, options.per_class))
-    if (duplicates := duplicate_remark(train, test)) is not None:
+    if not sealed and (duplicates := duplicate_remark(train, test)) is not None:
         remarks.append(duplicates)
     (bad, *bad_test), found = damaged((train,) if sealed else (train, test), options.verify)
     remarks += found
@@ -137,8 +138,9 @@ def load_data(options: DataOptions, *, sealed: bool = False) -> DataSet:
         train = train.with_hidden_labels(_hidden(clean, options.labelled, options.seed))
         remarks.append(f"{train.unlabelled} of {len(train)} training images had their labels hidden")
     if options.unlabelled is not None:
-        roots = [part.pixels.root for part in (train, test) if isinstance(part.pixels, FilePixels)]
-        files = unlabelled_files(options.unlabelled, roots)
+        # As they came: held-out images and those that are not learnt from are no more images either.
+        known = [part.pixels for part in (source.train, source.test) if part is not None]
+        files = unlabelled_files(options.unlabelled, [pixels for pixels in known if isinstance(pixels, FilePixels)])
         more = train.with_unlabelled(files, options.unlabelled, first=len(source.train))
         (bad,), found = damaged((more.take(np.arange(len(train), len(more))),), options.verify)
         train, _ = without(more, len(train) + bad)

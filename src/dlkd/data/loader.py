@@ -105,6 +105,11 @@ class Steps(Dataset["Batch | UserError"]):
         except UserError as error:
             # Raised in a worker it would come back as a page of traceback; the main process raises it.
             return error
+        except MemoryError:
+            return UserError(
+                f"there is no memory left to prepare {len(positions)} images; give fewer --data.workers, or a smaller "
+                "--optim.batch_size"
+            )
         finally:
             note(None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import warnings
@@ -97,12 +98,13 @@ class FilePixels:
         return FilePixels([self.paths[i] for i in index], self.root, self.beside)
 
     def name(self, position: int) -> str:
-        """The path of a file without that of its folder; of one that is not in ``root``, after ``unlabelled/``."""
+        """The path of a file without that of its folder, in ``beside`` after ``unlabelled/``; whole in neither."""
         path = self.paths[position]
         if path.is_relative_to(self.root):
             return path.relative_to(self.root).as_posix()
-        # A table may name files anywhere.
-        return path.as_posix() if self.beside is None else f"unlabelled/{path.relative_to(self.beside).as_posix()}"
+        if self.beside is not None and path.is_relative_to(self.beside):
+            return f"unlabelled/{path.relative_to(self.beside).as_posix()}"
+        return path.as_posix()  # a table may name files anywhere
 
     def place(self, position: int) -> str:
         """What messages call an image."""
@@ -117,14 +119,23 @@ class FilePixels:
         return [file_size(path) for path in self.paths]
 
     def load(self, position: int) -> Image.Image:
-        """The image in RGB, turned upright as its EXIF orientation says."""
+        """The image in RGB, turned upright as its EXIF orientation says.
+
+        Raises:
+            UserError: it is damaged, no image, or gone.
+            UnreadError: the machine failed.
+            MemoryError: there is no room for it.
+        """
         note(position)
         try:
             with self.open(position) as file:
                 return decode(file)
         except FileNotFoundError as error:
             raise UserError(f"expected an image at {self.place(position)}, but the file is gone") from error
+        except MemoryError:
+            raise  # it may be sound
         except Exception as error:  # every decoder of Pillow fails in its own way: struct.error, EOFError, …
+            refuse_unread(self.place(position), error)
             reason = "in no known format" if isinstance(error, UnidentifiedImageError) else first_line(error)
             raise UserError(
                 f"{self.place(position)} is damaged or no image ({reason}); replace or remove it"
@@ -147,6 +158,28 @@ class FilePixels:
 
 
 Pixels = ArrayPixels | FilePixels
+
+
+class UnreadError(UserError):
+    """An image was not read, for a reason that says nothing about the image: nobody may leave it out for that."""
+
+
+def refuse_unread(place: str, error: BaseException) -> None:
+    """Tell a disk that fails, too many open files or a want of permission from damage in an image.
+
+    Args:
+        place: what messages call the image.
+        error: what opening or decoding it raised.
+
+    Raises:
+        UnreadError: the system gave a number to the error. Not EINVAL: a damaged header sends a decoder to a place that
+            no file has. And a file that is gone is told in words of its own.
+    """
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.ENOENT):
+        raise UnreadError(
+            f"could not read {place}: {error.strerror or first_line(error)}; this says nothing of the image itself: "
+            "look at the disk, the permissions and the limit of open files, and start again"
+        ) from error
 
 
 def _without_waiting(path: str, flags: int) -> int:

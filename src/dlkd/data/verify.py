@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from dlkd.data.pixels import FilePixels, Indices
+from dlkd.data.pixels import FilePixels, Indices, UnreadError
 from dlkd.data.samples import Samples
 from dlkd.errors import UserError
 
+Said = TypeVar("Said")
 Verify = bool | Literal["auto", "skip"]
 """Decode no image before the run, each, those whose first and last bytes look wrong, or each and go on without the
 damaged ones."""
+BLOCK = 10_000
+"""Images that wait for a thread at a time: each takes 2 kB of memory until it is looked at."""
 TAIL = 4096
 """Bytes at the end of a file in which its format's end has to stand: cameras write more behind it."""
 STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"P", b"\0\0\0\x0cjP  ")
@@ -32,7 +35,8 @@ def damaged(parts: Sequence[Samples], how: Verify) -> tuple[list[Indices], list[
         parts: images, looked at as ``how`` says.
 
     Raises:
-        UserError: in one line, how many cannot be read, and the first of them.
+        UserError: in one line, how many are damaged, and the first of them; or one that the machine could not read
+            (UnreadError), which is never left out.
     """
     if how is False:
         return [np.empty(0, np.int64) for _ in parts], []
@@ -64,12 +68,19 @@ def _damaged(samples: Samples, *, quick: bool) -> dict[int, str]:
         return {}
     # Decoders release the interpreter; the objects of others may not bear several threads.
     with ThreadPoolExecutor(os.cpu_count() if own else 1) as threads:
-        asked = range(len(pixels))
+        asked: Sequence[int] = range(len(pixels))
         if quick:
-            looks = threads.map(_looks_whole, repeat(pixels), asked)
-            asked = [k for k, whole in zip(asked, looks, strict=True) if not whole]  # type: ignore[assignment]
-        found = threads.map(_reason, repeat(pixels), asked)
-        return {k: reason for k, reason in zip(asked, found, strict=True) if reason is not None}
+            asked = [k for k, whole in _each(threads, _looks_whole, pixels, asked) if not whole]
+        return {k: reason for k, reason in _each(threads, _reason, pixels, asked) if reason is not None}
+
+
+def _each(
+    threads: ThreadPoolExecutor, look: Callable[[FilePixels, int], Said], pixels: FilePixels, asked: Sequence[int]
+) -> Iterator[tuple[int, Said]]:
+    """The positions ``asked`` with what ``look`` says of each, in their order."""
+    for start in range(0, len(asked), BLOCK):
+        block = asked[start : start + BLOCK]
+        yield from zip(block, threads.map(look, repeat(pixels), block), strict=True)
 
 
 def _looks_whole(pixels: FilePixels, position: int) -> bool:
@@ -91,6 +102,8 @@ def _looks_whole(pixels: FilePixels, position: int) -> bool:
 def _reason(pixels: FilePixels, position: int) -> str | None:
     try:
         pixels.load(position)
+    except UnreadError:
+        raise
     except UserError as error:
         return str(error)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlkd.arrays import read_arrays
 from dlkd.data.noise.official_pt import read_pt
 from dlkd.errors import UserError, first_line
 
@@ -31,7 +32,9 @@ def read_columns(path: Path) -> dict[str, Column]:
     Raises:
         UserError: no such file, of another kind, damaged, or no columns of labels.
     """
-    found = _opened(path, {"npz": _npz, "pt": read_pt, "npy": _npy, "csv": _csv_columns, "json": _json, "txt": _lines})
+    found = _opened(
+        path, {"npz": read_arrays, "pt": read_pt, "npy": _npy, "csv": _csv_columns, "json": _json, "txt": _lines}
+    )
     columns = found if isinstance(found, dict) else {ALONE: found}
     if strange := [name for name, value in columns.items() if not isinstance(value, np.ndarray | list)]:
         raise UserError(f"expected {OPTION} {path} to hold lists of labels, but {strange[0]!r} is none")
@@ -66,13 +69,6 @@ def _opened(path: Path, kinds: dict[str, Any]) -> Any:
         raise
     except Exception as error:  # each library has errors of its own, as those of zipfile, pickle and struct
         raise UserError(f"{OPTION} {path} is damaged or no plain {path.suffix} file: {first_line(error)}") from error
-
-
-def _npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array without a name")
-        return {name: file[name] for name in file.files}
 
 
 def _npy(path: Path) -> npt.NDArray[Any]:

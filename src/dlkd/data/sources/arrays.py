@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dlkd.arrays import read_arrays
 from dlkd.data.samples import Samples
 from dlkd.data.sources.source import Source, in_memory
 from dlkd.errors import UserError, first_line
-from dlkd.regular import check_fits_in_memory
 
 
 def digits() -> Source:
@@ -85,15 +85,10 @@ def npz(path: Path) -> Source:
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        check_fits_in_memory(path)
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array without a name")
-        with file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"expected an .npz file at {path}, but there is none; give it as --data.root") from error
-    except Exception as error:  # numpy, zipfile and zlib each have errors of their own
+        return read_arrays(path)
+    except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise UserError(f"expected an .npz file at {path}, but there is none; give it as --data.root") from error
         raise UserError(f"{path} is damaged or no plain .npz file of arrays: {first_line(error)}") from error
 
 

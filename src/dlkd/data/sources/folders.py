@@ -49,28 +49,42 @@ def _images(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def unlabelled_files(root: Path, apart: Sequence[Path]) -> list[Path]:
+def unlabelled_files(root: Path, apart: Sequence[FilePixels]) -> list[Path]:
     """Image files at any depth of ``root``, sorted: more training images, of unknown classes.
 
     Args:
         root: a folder without an order; names of folders in it mean nothing.
-        apart: folders of the labelled images, test images among them, which must not be met twice.
+        apart: the labelled images, test images among them, which must not be met twice: neither in their folders, nor,
+            since a table may name files anywhere, file by file.
 
     Raises:
-        UserError: no such folder, no image in it, or images of the data set itself in it.
+        UserError: no such folder, no image in it, or images of the data set itself in it, links to them included.
     """
     if not root.is_dir():
         raise UserError(f"expected a folder of images at --data.unlabelled {root}, but there is none")
+    expected = (
+        f"expected --data.unlabelled {root} to be apart from the images of --data.root, labelled ones and test images"
+    )
     whole = root.resolve()
-    for other in (place.resolve() for place in apart):
+    for other in (pixels.root.resolve() for pixels in apart):
         if whole == other or whole in other.parents or other in whole.parents:
-            raise UserError(
-                f"expected --data.unlabelled {root} to be apart from the images of --data.root, labelled ones and test "
-                f"images, but one lies in the other ({other}); move it"
-            )
+            raise UserError(f"{expected}, but one lies in the other ({other}); move it")
     if not (found := _images(root)):
         raise UserError(f"expected images in --data.unlabelled {root}, but found none")
+    known = {file for pixels in apart for file in _resolved(pixels.paths)}
+    if both := [path for path, file in zip(found, _resolved(found), strict=True) if file in known]:
+        raise UserError(
+            f"{expected}, but {len(both)} of its {len(found)} files are among them, such as {both[0]}; move them"
+        )
     return found
+
+
+def _resolved(paths: Sequence[Path]) -> list[str]:
+    """Each file without links on its way; every folder is asked once, for there may be millions of files."""
+    folders = {folder: os.path.realpath(folder) for folder in {path.parent for path in paths}}
+    return [
+        os.path.realpath(path) if path.is_symlink() else os.path.join(folders[path.parent], path.name) for path in paths
+    ]
 
 
 def class_folders(root: Path, class_names: tuple[str, ...] | None = None) -> Samples:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dlkd.data.pixels import FilePixels, Indices, upright_rgb
+from dlkd.data.pixels import FilePixels, Indices, refuse_unread, upright_rgb
 from dlkd.data.samples import Samples
 from dlkd.data.sources.source import Source, at_least_two, classes_of, numbered
 from dlkd.errors import UserError, first_line
@@ -57,7 +57,10 @@ class ObjectPixels(FilePixels):
         """The image in RGB."""
         try:
             return as_image(self.dataset[int(self.rows[position])][0])
+        except MemoryError:
+            raise
         except Exception as error:  # a stranger's code
+            refuse_unread(self.place(position), error)
             raise UserError(f"{self.place(position)} cannot be read: {first_line(error)}") from error
 
     def digest(self) -> str:
