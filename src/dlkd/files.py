@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.regular import read_regular
 
 MARKER, RESULTS, LOCK = "run.json", "results.json", ".lock"
@@ -52,24 +52,19 @@ def write_atomic(path: Path, content: bytes | str, keep: Path | None = None) -> 
             os.replace(path, keep)
         os.replace(name, path)
         _sync_folder(path.parent)
-    except OSError as error:
-        _forget(name)
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         hint = "is the disk full?" if error.errno in _FULL else "can this folder be written to?"
         raise UserError(f"could not write {path}: {error.strerror}; {hint}") from error
-    except BaseException:
-        _forget(name)
-        raise
 
 
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-def _forget(name: str | None) -> None:
-    if name is not None:
-        Path(name).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -161,16 +156,22 @@ def busy_folder(path: Path) -> Iterator[None]:
     Raises:
         UserError: another process is at work there.
     """
-    lock = path.resolve() / LOCK
-    with contextlib.ExitStack() as stack:
-        try:
-            mine = stack.enter_context(held(lock, wait=False))
-        except (OSError, NotImplementedError):
-            mine = True  # better a run without a lock than none, where a file system has no locks
+    with _held_by_file(path.resolve() / LOCK, wait=False) as mine:
         if not mine:
             raise UserError(f"another process is at work in {path}; wait until it ends, or give another --out")
-        stack.callback(lock.unlink, missing_ok=True)
         yield
+
+
+@contextlib.contextmanager
+def _held_by_file(file: Path, *, wait: bool) -> Iterator[bool]:
+    """:func:`held`; the file goes at the end."""
+    with contextlib.ExitStack() as stack:
+        mine = True  # better a run without a lock than none, where a file system has no locks
+        with contextlib.suppress(OSError, NotImplementedError):
+            mine = stack.enter_context(held(file, wait=wait))
+        if mine:
+            stack.callback(file.unlink, missing_ok=True)
+        yield mine
 
 
 @contextlib.contextmanager
@@ -180,37 +181,66 @@ def new_run_folder(
     """Make an empty run folder with its card for the block; see :func:`check_run_folder`.
 
     A block that fails before it has ``begun`` leaves everything as it was: the new folder goes, and the run that it
-    replaces comes back. That one is deleted only when the block is through.
+    replaces comes back. That one is deleted when the block is through, or fails later; of a process that is killed it
+    stays aside, and the next one does the same with it.
+
+    Raises:
+        UserError: as there, or another process is at work; a run that cannot come back lies where the message says.
     """
     check_run_folder(path, overwrite=overwrite)
     path = path.resolve()  # of a link, the folder that it leads to is replaced
-    found = path.exists()
-    aside = _aside(path) if found and not _is_empty(path) else None
-    try:
-        if aside is not None:
-            with busy_folder(path):
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-            (aside / LOCK).unlink(missing_ok=True)
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
-    with busy_folder(path):
+    beside = path.parent / f".{path.name}.lock"  # for the moments in which the folder, and the lock in it, changes
+    with contextlib.ExitStack() as stack:
+        with _held_by_file(beside, wait=True):
+            check_run_folder(path, overwrite=overwrite)  # by now there may be a run of another process
+            found = path.exists()
+            try:
+                if found and not _is_empty(path):
+                    _put_aside(path, card, begun)
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    _aside(path).rename(path)
+                raise UserError(f"could not write to --out {path}: {error.strerror}; choose another folder") from error
+            stack.enter_context(busy_folder(path))
         try:
             clean_temporaries(path)
             write_json(path / MARKER, card)
             yield
-        except BaseException:
-            if not begun():
-                _empty(path)
-                if aside is not None:
-                    path.rmdir()
-                    aside.rename(path)
-                elif not found:
-                    path.rmdir()
+        except BaseException as error:
+            if begun():
+                forget_replaced(path)
+            else:
+                with _held_by_file(beside, wait=True):
+                    stack.close()  # over a network, a folder with an open file in it cannot be removed
+                    _bring_back(path, error, found=found)
             raise
-        finally:
-            forget_replaced(path)
+        forget_replaced(path)
+
+
+def _put_aside(path: Path, card: Mapping[str, object], begun: Callable[[], bool]) -> None:
+    with busy_folder(path):
+        # What a killed process left that had not begun is worth less than the run that it has put aside.
+        fruitless = made_by(path) == card.get("command") and not begun() and not (path / RESULTS).exists()
+        if fruitless and _aside(path).exists():
+            return _empty(path)
+        forget_replaced(path)
+        path.rename(_aside(path))
+    (_aside(path) / LOCK).unlink(missing_ok=True)
+
+
+def _bring_back(path: Path, failed: BaseException, *, found: bool) -> None:
+    aside = _aside(path)
+    try:
+        _empty(path)
+        if aside.exists() or not found:
+            path.rmdir()
+        if aside.exists():
+            aside.rename(path)
+    except OSError as error:
+        if aside.exists():
+            lost = f"the run that was in {path} could not be brought back ({error.strerror}): it is in {aside}"
+            raise UserError(f"{first_line(failed)}; {lost}") from failed
 
 
 def unfinished(path: Path) -> str | None:
@@ -235,8 +265,8 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what is in ``folder``, which may be a mount point that has to stay."""
-    for item in folder.iterdir():
+    """Remove what is in ``folder``, which may be a mount point that has to stay; the card last: it says whose it is."""
+    for item in sorted(folder.iterdir(), key=lambda item: item.name == MARKER):
         if item.is_dir() and not item.is_symlink():
             shutil.rmtree(item, ignore_errors=True)
         else:
@@ -254,18 +284,15 @@ def check_outside(folder: Path, paths: Mapping[str, Path | Sequence[Path | None]
         UserError: one of them is ``folder`` or lies in it.
     """
     try:
-        _check_outside(folder.resolve(), folder, paths)
+        whole = folder.resolve()
+        each = [(k, path) for k, p in paths.items() for path in (p if isinstance(p, Sequence) else [p])]
+        for option, path in each:
+            if path is not None and whole in (path.resolve(), *path.resolve().parents):
+                raise UserError(f"expected --{option} outside the folder of the run, but {path} is in --out {folder}")
     except (OSError, RuntimeError) as error:  # of a link to itself
         raise UserError(f"could not follow a link on the way to --out {folder} or an input: {error}") from error
     except ValueError as error:  # a zero byte, or half of a character
         raise UserError(f"expected paths in --out and the inputs, but one of them cannot be any: {error}") from error
-
-
-def _check_outside(whole: Path, folder: Path, paths: Mapping[str, Path | Sequence[Path | None] | None]) -> None:
-    each = [(k, path) for k, p in paths.items() for path in (p if isinstance(p, Sequence) else [p])]
-    for option, path in each:
-        if path is not None and (path.resolve() == whole or whole in path.resolve().parents):
-            raise UserError(f"expected --{option} outside the folder of the run, but {path} is in --out {folder}")
 
 
 def write_json(path: Path, content: object) -> None:

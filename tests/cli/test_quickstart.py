@@ -98,7 +98,7 @@ def test_difficulty_tables(finished, teacher):
 
 
 def test_one_seed_shows_no_difference(results):
-    assert all(c["sd"] is None and not c["exceeds_spread"] for c in results["summary"]["comparisons"])
+    assert all((c["sd"], c["verdict"]) == (None, "one seed") for c in results["summary"]["comparisons"])
 
 
 def test_a_run_is_not_replaced_unasked(finished, dlkd):

@@ -213,8 +213,9 @@ def test_test_images_are_not_opened_before(sealed, opened, tmp_path, dlkd, good,
     for name in ("zero", "one"):
         for k in range(3):
             shutil.copy(photos / name / f"{k:02d}.png", sealed / "test" / name / f"{k}.png")
-    good(*command, "--final", "--ledger", ledger)
+    done = good(*command, "--final", "--ledger", ledger)
     assert len(lines(ledger)) == 2 and (out / "cells/ce/seed0/final.json").exists()
+    assert "note: 6 of 6 test images are training images too" in done.out
 
 
 def test_a_run_scored_on_held_out_images(sealed, opened, tmp_path, good, dlkd, read):

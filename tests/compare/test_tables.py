@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from dlkd.compare.tables import difference, flat, headline, parts, print_tables, sentences, spread
+from dlkd.compare.job import report
+from dlkd.compare.tables import TITLES, difference, flat, headline, parts, print_tables, sentences, spread
 
 EMPTY = {"seeds": {}, "not_run": [0, 1], "failed": {}, "figures": {}, "deciles": []}
 
@@ -80,6 +81,31 @@ def test_a_table_for_each_condition_with_its_own_headline():
     clean, noisy = parts(found(*rows, of=of))
     assert (clean.title, noisy.title) == ("clean", "noisy")
     assert clean.rows[1][-1].startswith("+1.00") and noisy.rows[1][-1].startswith("+2.00")
+
+
+def rows_of_page(page):
+    """Of its only table, each as header → cell."""
+    head, *lines = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    names = [html.unescape(name).strip() for name in re.findall(r"<th[^>]*>([^<]*)", head)]
+    cells = ([html.unescape(cell) for cell in re.findall(r"<td>([^<]*)", line)] for line in lines)
+    return [dict(zip(names, line, strict=True)) for line in cells]
+
+
+def test_conditions_of_different_figures_on_one_page():
+    """A cell stands under its own header, wherever the others have theirs; what a condition lacks is empty."""
+    rows = [row("kd", "clean", held_out=70, ece=4, seconds=9), row("dlkd", "clean", held_out=71, ece=5, ours=True)]
+    rows += [row("kd", "noisy", held_out=40, held_out_clean=60, ece=6), row("own", "noisy", held_out=44, ece=7)]
+    of = [compared("dlkd", "kd", condition="clean", mean=1), compared("kd", "own", condition="noisy", best=True)]
+    shown = rows_of_page(report(found(*rows, of=of)))
+    assert [(r["where"], r["method"]) for r in shown] == [(r["condition"], r["method"]) for r in rows]
+    assert list(shown[0]) == ["where", "method", "held-out %", "true labels %", "ECE %", "seconds", "− kd", "− own"]
+    kd, dlkd, noisy, own = ({k: v for k, v in r.items() if v} for r in shown)
+    assert kd == {"where": "clean", "method": "kd", "held-out %": "70.00 ± 1.41", "ECE %": "4.00 ± 1.41"} | {
+        "seconds": "9 ± 1"
+    }
+    assert dlkd["ECE %"] == "5.00 ± 1.41" and dlkd["− kd"].startswith("+1.00") and "− own" not in dlkd
+    assert (noisy["true labels %"], noisy["ECE %"]) == ("60.00 ± 1.41", "6.00 ± 1.41") and "− own" in noisy
+    assert own.keys() == {"where", "method", "held-out %", "ECE %"}
 
 
 def test_rows_that_were_not_run():
@@ -157,20 +183,32 @@ def test_files_of_a_comparison(left_alone):
     assert f"Report: {out / 'report.html'}" in done.out and done.err == ""
 
 
+def rows_of_markdown(text):
+    """Of its tables, each row as header → cell, led by the title of its table."""
+    for title, table in re.findall(r"^### (.*)\n\n((?:\|.*\n)+)", text, re.MULTILINE):
+        head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+        yield from ({"where": title, **dict(zip(head, line, strict=True))} for line in lines)
+
+
 def test_every_table_has_the_same_cells(left_alone, read):
-    """In Markdown, LaTeX, the page and on the screen; means and deviations are those of results.json."""
+    """In Markdown, LaTeX, the page and on the screen; means and deviations are those of results.json, each under the
+    header of its figure. One condition has figures that the other has not."""
     out, done = left_alone
-    page = html.unescape((out / "report.html").read_text())
     markdown, latex = ((out / f"table.{end}").read_text() for end in ("md", "tex"))
-    for r in read(out / "results.json")["rows"]:
-        for figure in ("held_out", "ece"):
-            of = r["figures"][figure]
-            cell = f"{of['mean']:.2f} ± {of['sd']:.2f}"
-            assert f"| {r['method']} |" in markdown and f"<td>{r['method']}" in page
-            assert cell in markdown and cell in page and cell in done.out
-            assert cell.replace("±", r"$\pm$") in latex
+    rows = read(out / "results.json")["rows"]
+    tables = [list(rows_of_markdown(markdown)), rows_of_page((out / "report.html").read_text())]
+    assert {r["condition"] for r in rows if "held_out_clean" in r["figures"]} == {"noisy"}
+    for r in rows:
+        cells = {}
+        for figure in TITLES.keys() & r["figures"].keys():
+            of, digits = r["figures"][figure], 0 if figure == "seconds" else 2
+            cells[TITLES[figure]] = cell = f"{of['mean']:.{digits}f} ± {of['sd']:.{digits}f}"
+            assert cell in done.out and cell.replace("±", r"$\pm$") in latex
+        for table in tables:
+            (shown,) = [row for row in table if (row["where"], row["method"]) == (r["condition"], r["method"])]
+            assert {name: shown[name] for name in TITLES.values() if shown.get(name)} == cells
     assert len(re.findall(r"^### ", markdown, re.MULTILINE)) == latex.count(r"\begin{tabular}") == 2
-    assert "not run" not in markdown + latex + done.out
+    assert all(len(table) == len(rows) for table in tables) and "not run" not in markdown + latex + done.out
 
 
 def test_the_page_is_alone_and_whole(left_alone, read):

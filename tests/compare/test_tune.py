@@ -130,6 +130,25 @@ def test_tries_come_after_the_settings_as_they_stand(good, small, tmp_path):
     assert found[3] == trials(tmp_path / "without")["kd-2"]["trials"][1]["settings"]
 
 
+def test_what_is_given_is_tried_to_the_last_digit(good, small, tmp_path):
+    """What is drawn has three; and trials that a start has asked for are asked for again as they were."""
+    out, methods = tmp_path / "out", "{kd-2: {method: kd, loss: {temperature: 2.0625, kd_weight: 0.01875}}}"
+    space = "{kd-2: {loss.temperature: {low: 1, high: 8}, loss.kd_weight: {low: 0.001, high: 1}}}"
+    tries = "{kd-2: [{loss.kd_weight: 0.123456}]}"
+    command = ("tune", *small(out, "--collect", "--space", space, "--tries", tries, methods=methods)[1:])
+    good(*command, "--trials", 4)
+    found = [trial["settings"] for trial in trials(out)["kd-2"]["trials"]]
+    assert found[0] == {"loss.temperature": 2.0625, "loss.kd_weight": 0.01875}
+    assert found[1] == {"loss.temperature": 2.0625, "loss.kd_weight": 0.123456}
+    assert all(value == float(f"{value:.3g}") for settings in found[2:] for value in settings.values())
+    asked = json.loads((out / "asked.json").read_text())
+    asked["asked"]["kd-2"][0] = rounded = {"loss.temperature": 2.06, "loss.kd_weight": 0.0187}
+    (out / "asked.json").write_text(json.dumps(asked))  # as a start left it that rounded these, too
+    good(*command, "--trials", 5)
+    again = [trial["settings"] for trial in trials(out)["kd-2"]["trials"]]
+    assert again[:4] == [rounded, *found[1:]] and len(again) == 5
+
+
 @pytest.mark.parametrize(
     ("tries", "words"),
     [

@@ -10,6 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
+from dlkd.compare import work
+from dlkd.compare.study import CompareOptions, plan
+from dlkd.errors import UserError
+from dlkd.files import held
+
 CELLS = 12
 PATIENCE = 120
 """Seconds."""
@@ -170,6 +175,66 @@ def test_a_cell_that_fails_is_kept_with_its_reason_and_the_others_go_on(failing,
 def test_the_page_shows_the_reason_and_not_what_it_would_do(failing):
     page = (failing[0] / "report.html").read_text()
     assert "<b>" not in page and "&lt;b&gt;such&lt;/b&gt;" in page and "not run" in page
+
+
+@pytest.fixture
+def pretended(tmp_path, monkeypatch):
+    """Cells of three methods, of which ``kd`` cannot be run and the others are at once; and the names of those that
+    were begun."""
+    run = []
+
+    def pretend(options):
+        run.append(options.method)
+        if options.method == "kd":
+            raise UserError("expected to fail")
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "results.json").write_text("{}")
+        return {"held_out": {"accuracy": 50.0}, "seconds": 1.0}
+
+    monkeypatch.setattr(work, "run_or_go_on", pretend)
+    options = CompareOptions(tmp_path, methods=["ce", "kd", "dlkd"], seeds=1, run={"teacher": {"weights": "t"}})
+    return plan(options), run
+
+
+def test_a_cell_that_fails_is_not_run_again_while_another_is_waited_for(pretended, monkeypatch):
+    cells, run = pretended
+    slept = []
+    theirs = next(cell for cell in cells if cell.method == "dlkd").options.out
+    theirs.mkdir(parents=True)
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            (theirs / "results.json").write_text("{}")
+
+    monkeypatch.setattr(work.time, "sleep", sleep)
+    with held(theirs.with_name("seed0.lock"), wait=False) as mine:
+        assert mine
+        work.run_all(cells)
+    assert len(slept) == 3 and run == ["ce", "kd"]
+
+
+@pytest.mark.parametrize("why", ["link", "no locks"])
+def test_a_cell_that_cannot_be_locked_is_kept_with_its_reason(pretended, monkeypatch, read, why):
+    """As where its lock leads elsewhere, or its file system has none; the others go on."""
+    cells, run = pretended
+    cell = next(cell for cell in cells if cell.method == "ce")
+    lock = cell.options.out.with_name("seed0.lock")
+    lock.parent.mkdir(parents=True)
+    if why == "link":
+        lock.symlink_to("elsewhere")
+
+    def unable(file, *, wait):
+        if file == lock:
+            raise NotImplementedError("use SoftFileLock instead")
+        return held(file, wait=wait)
+
+    if why == "no locks":
+        monkeypatch.setattr(work, "held", unable)
+    work.run_all(cells)
+    reason = read(work.failure(cell))["reason"]
+    assert reason.startswith(f"could not lock {lock}: ") and reason.endswith("; give another --out")
+    assert run == ["kd", "dlkd"]
 
 
 def test_a_mended_cell_is_run(failing, tmp_path, small, good, read):

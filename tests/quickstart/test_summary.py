@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from dlkd.quickstart.summary import print_table, sentences, spread, summarise
+from dlkd.compare.statistics import paired
+from dlkd.quickstart.summary import print_table, sentences, summarise
 
 ACCURACY = {
     ("no teacher", "none"): [60.0, 62.0, 64.0],
@@ -40,43 +42,51 @@ def test_differences_are_paired_by_seed():
     assert clean["mean"] == pytest.approx(difference.mean())
     # Far below the spread of either method: that is what pairing is for.
     assert clean["sd"] == pytest.approx(difference.std(ddof=1)) and clean["sd"] < 0.5
-    assert clean["exceeds_spread"] and not noisy["exceeds_spread"]
+    assert (clean["verdict"], noisy["verdict"]) == ("ahead", "no difference")
     assert noisy["mean"] == pytest.approx(0.5 / 3)
 
 
+def test_no_difference_is_what_a_comparison_means_by_it():
+    """The t-interval over seeds, not one standard deviation: 0.3 ± 0.2 of three seeds is none."""
+    made = [r for r in rows() if r["method"] not in ("KD", "DLKD")]
+    for teacher, differences in (("clean", [0.3, 0.5, 0.1]), ("noisy", [0.3, 0.31, 0.29])):
+        for seed, d in enumerate(differences):
+            made += [{"method": "KD", "teacher": teacher, "seed": seed, "accuracy": 90.0 + seed, "ece": 1.0}]
+            made += [{"method": "DLKD", "teacher": teacher, "seed": seed, "accuracy": 90.0 + seed + d, "ece": 1.0}]
+    summary = summarise(made, 539)
+    clean, noisy = summary["comparisons"]
+    assert clean["mean"] > clean["sd"] and clean["verdict"] == "no difference"
+    assert noisy["verdict"] == "ahead"
+    for c in (clean, noisy):
+        half = stats.t.ppf(0.975, 2) * c["sd"] / 3**0.5
+        assert (c["low"], c["high"]) == (pytest.approx(c["mean"] - half), pytest.approx(c["mean"] + half))
+        ours, theirs = (
+            {r["seed"]: r["accuracy"] for r in made if (r["method"], r["teacher"]) == (m, c["teacher"])}
+            for m in ("DLKD", "KD")
+        )
+        assert c == {"teacher": c["teacher"], **paired(ours, theirs)._asdict()}
+    assert "+0.30 [−0.20, +0.80] points, no difference" in sentences(summary)[3]
+
+
 def test_sentences_say_what_the_table_does_not():
-    oracle, unit, clean, noisy = sentences(summarise(rows(), 539))
+    oracle, unit, how, clean, noisy = sentences(summarise(rows(), 539))
     assert "oracle" in oracle and "true labels of these very images" in oracle
     assert unit == "One test image is worth 0.19 points."
-    assert clean.startswith("DLKD − KD, clean teacher: +3.33 ± 0.29 points, larger than its spread over seeds")
-    assert "not a significance test" in clean
-    assert noisy == "DLKD − KD, noisy teacher: +0.17 ± 3.01 points, no difference: within the spread over seeds."
+    assert "paired by seed, with a t-interval over seeds (95 %)" in how
+    assert clean == "DLKD − KD, clean teacher: +3.33 [+2.62, +4.05] points, ahead by more than the interval."
+    assert noisy.startswith("DLKD − KD, noisy teacher: +0.17 [−7.32, +7.65] points, no difference: ")
 
 
 def test_one_seed_shows_no_difference():
     summary = summarise(rows(seeds=1), 539)
-    assert all(c["sd"] is None and not c["exceeds_spread"] for c in summary["comparisons"])
-    assert sentences(summary)[2] == "DLKD − KD, clean teacher: +3.00 points, one seed, which can show no difference."
+    assert all((c["sd"], c["verdict"]) == (None, "one seed") for c in summary["comparisons"])
+    assert sentences(summary)[3] == "DLKD − KD, clean teacher: +3.00 points, one seed, which can show no difference."
 
 
 def test_equal_methods_are_no_difference():
     same = [{**r, "accuracy": 50.0} for r in rows()]
-    assert [(c["mean"], c["sd"], c["exceeds_spread"]) for c in summarise(same, 539)["comparisons"]] == [
-        (0, 0, False)
-    ] * 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ((87.204, 2.6), "87.20 ± 2.60"),
-        ((87.2, None), "87.20"),
-        ((0.5, 0.1, "+"), "+0.50 ± 0.10"),
-        ((-0.5, None, "+"), "−0.50"),
-    ],
-)
-def test_spread(arguments, words):
-    assert spread(*arguments) == words
+    found = [(c["mean"], c["sd"], c["verdict"]) for c in summarise(same, 539)["comparisons"]]
+    assert found == [(0, 0, "no difference")] * 2
 
 
 def test_printed_table(capsys):
@@ -85,3 +95,4 @@ def test_printed_table(capsys):
     lines = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
     assert lines[3] == ["clean", "DLKD", "84.33 ± 1.26", "8.4"]
     assert printed.rstrip().endswith("61 s") and "- One test image is worth 0.19 points.\n" in printed
+    assert "+3.33 [+2.62, +4.05] points" in printed

@@ -15,7 +15,7 @@ from dlkd.arrays import write_arrays
 from dlkd.compare.study import Cell
 from dlkd.compare.work import mend
 from dlkd.data import DataOptions, DataSet, load_data
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.evaluate import check_finite, figures, logits_of
 from dlkd.files import held, write_json
 from dlkd.jobs.results import predictions
@@ -42,6 +42,8 @@ def read_test_images(cells: Sequence[Cell], ledger: Path) -> int:
         key = repr(cell.options.data)
         if key not in data:
             data = {key: load_data(cell.options.data)}
+            for remark in data[key].remarks:  # of test images that are training images too, say
+                print(f"note: {remark}", flush=True)
         _score(cell, data[key])
     return len(new)
 
@@ -71,8 +73,10 @@ def _note(cells: Sequence[Cell], ledger: Path) -> None:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise UserError(f"could not write the ledger {ledger}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:  # the second where there are no locks
+        raise UserError(
+            f"could not write the ledger {ledger}: {getattr(error, 'strerror', '') or first_line(error)}"
+        ) from error
 
 
 def _noise(data: DataOptions) -> str:

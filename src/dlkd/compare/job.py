@@ -12,7 +12,7 @@ from dlkd.compare.found import reason_of
 from dlkd.compare.names import check_folder
 from dlkd.compare.render import csv_text, latex, markdown
 from dlkd.compare.study import Cell, CompareOptions, plan
-from dlkd.compare.tables import flat, headline, parts, print_tables, sentences
+from dlkd.compare.tables import flat, headline, parts, print_tables, sentences, together
 from dlkd.compare.work import failure, finished, run_cells
 from dlkd.errors import UserError, first_few
 from dlkd.files import write_atomic, write_json
@@ -71,7 +71,7 @@ def write(options: CompareOptions, found: Mapping[str, Any]) -> None:
 
 def report(found: Mapping[str, Any]) -> str:
     """The page: every row, accuracies with their spread, and by tenths of the difficulty."""
-    tables = parts(found)
+    table = together(parts(found))
     shown: list[Picture] = []
     for place in dict.fromkeys((row["pair"], row["condition"]) for row in found["rows"]):
         rows = [r for r in found["rows"] if (r["pair"], r["condition"]) == place and r["seeds"]]
@@ -96,14 +96,12 @@ def report(found: Mapping[str, Any]) -> str:
             }
             words = "Held-out images in tenths of their difficulty, easiest first."
             shown.append(Picture(f"{title}, by difficulty", pictures.accuracy_by_level(tenths), words))
-    columns = ["where", *max((t.columns for t in tables), key=len)]
-    rows_shown = [[t.title, *row, *([""] * (len(columns) - 1 - len(row)))] for t in tables for row in t.rows]
     return Page(
-        title="Comparison",
+        title=table.title,
         lead=f"{len(found['rows'])} rows, {len(found['seeds'])} seeds; "
         f"the baseline is {found['baseline']}, ours are {', '.join(found['ours']) or 'none'}.",
-        columns=columns,
-        rows=rows_shown,
+        columns=table.columns,
+        rows=table.rows,
         sentences=sentences(found),
         pictures=shown,
         details={"results.json": json.dumps(found, indent=2)},

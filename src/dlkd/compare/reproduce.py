@@ -24,7 +24,7 @@ from dlkd.pages.merge import Page, merged, nested
 READ_BY_RUNS = tuple(figure for figure in COMPARED if figure != "test")
 """Accuracies of held-out images: a comparison reads the test images apart from its runs."""
 NAMES = ("pair", "condition", "method")
-"""Exit status where the row does not come out."""
+"""Parts of the name of a row, each of which has a field of its own in the file."""
 
 
 @dataclass(frozen=True)

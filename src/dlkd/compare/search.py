@@ -28,7 +28,7 @@ budget, so that a larger one goes on where a smaller one ended."""
 FARTHEST = 1e15
 """Nothing is looked for beyond it."""
 DIGITS = 3
-"""Significant digits of a setting: more would be of no effect, and nobody wants to read them."""
+"""Significant digits of a setting that is drawn: more would be of no effect, and nobody wants to read them."""
 
 
 class Search:
@@ -62,12 +62,14 @@ class Search:
         where, as_it_stands = nested_names(space), run(page)
         first = {name: _value(as_it_stands, method, name) for name in where}
         self.space = {name: _distribution(method, name, where[name], first[name]) for name in where}
-        for settings in [first, *(first | nested_names(settings) for settings in tries)] if where else []:
+        given = [first, *(first | nested_names(settings) for settings in tries)] if where else []
+        for settings in given:
             _check_try(method, settings, self.space)
             self._study.enqueue_trial(settings)
         for name, distribution in self.space.items():
             for value in _ends(distribution):  # what is drawn hours from now is to be an option of a run
                 run(merged(page, nested({name: value})))
+        self._given = len(given)
         self._asked: optuna.Trial | None = None
         self.trials: list[dict[str, Any]] = []
         self.about: dict[str, Any] = {}
@@ -78,11 +80,16 @@ class Search:
         if number and not self.space:
             return None
         self._asked = self._study.ask(self.space)
-        settings = {name: _rounded(value) for name, value in self._asked.params.items()}
+        settings = self._wanted(number)
         if number < len(self._before) and self._before[number].keys() == settings.keys():
             settings = self._before[number]
         self.trials.append({"settings": settings})
         return merged(self.page, nested(settings))
+
+    def _wanted(self, number: int) -> dict[str, Any]:
+        """Of the study: what somebody gave as it is, what is drawn with few digits."""
+        assert self._asked is not None
+        return {name: v if number < self._given else _rounded(v) for name, v in self._asked.params.items()}
 
     def tell(self, cells: Sequence[Cell]) -> None:
         """What the trial came to."""
@@ -103,8 +110,8 @@ class Search:
         from optuna.trial import TrialState, create_trial
 
         assert self._asked is not None
-        value, drawn = trial["mean"], {name: _rounded(v) for name, v in self._asked.params.items()}
-        if value is not None and trial["settings"] == drawn:
+        value = trial["mean"]
+        if value is not None and trial["settings"] == self._wanted(len(self.trials) - 1):
             self._study.tell(self._asked, value)
             return
         self._study.tell(self._asked, state=TrialState.FAIL)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlkd.compare.names import ONE
+from dlkd.compare.statistics import Verdict
 
 NOT_RUN = "not run"
 TITLES = {
@@ -29,6 +30,12 @@ MEANINGS = {
     "ece": "ECE %: expected calibration error, held-out images with their labels as given",
     "wrong_label": "memorised %: wrong training labels that the student answers",
     "seconds": "seconds: of training; who comes first with a teacher fills the store for the others",
+}
+VERDICTS: dict[Verdict, str] = {
+    "ahead": "ahead by more than the interval",
+    "behind": "behind by more than the interval",
+    "no difference": "no difference: the interval has 0 in it",
+    "one seed": "one seed, which can show no difference",
 }
 LEVEL = 0.05
 """Of the adjusted p, as the intervals are of 95 %."""
@@ -56,6 +63,19 @@ def parts(found: Mapping[str, Any]) -> list[Part]:
     """A table for each pair and condition."""
     places = list(dict.fromkeys((row["pair"], row["condition"]) for row in found["rows"]))
     return [_part(found, place) for place in places]
+
+
+def together(tables: Sequence[Part]) -> Part:
+    """All tables as one, led by their titles: each cell under its own column, which is empty for tables without it."""
+    order = {name: place for place, name in enumerate(["method", *TITLES.values()])}
+    named = dict.fromkeys(name for table in tables for name in table.columns)
+    columns = sorted(named, key=lambda name: order.get(name, len(order)))  # the differences last, as they come
+    rows = []
+    for table in tables:
+        for row in table.rows:
+            cells = dict(zip(table.columns, row, strict=True))
+            rows.append([table.title, *(cells.get(name, "") for name in columns)])
+    return Part("Comparison", ["where", *columns], rows)
 
 
 def _part(found: Mapping[str, Any], place: tuple[str, str]) -> Part:
@@ -174,16 +194,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(c: Mapping[str, Any]) -> str:
-    images = c["images"]
-    if c["verdict"] in ("ahead", "behind"):
-        words = f"{c['verdict']} by more than the interval"
-        if doubts := list(_doubts(c)):
-            words += f", but not {' and not '.join(doubts)}: no sure difference"
-    else:
-        words = {
-            "no difference": "no difference: the interval has 0 in it",
-            "one seed": "one seed, which can show no difference",
-        }[c["verdict"]]
+    images, words = c["images"], VERDICTS[c["verdict"]]
+    if c["verdict"] in ("ahead", "behind") and (doubts := list(_doubts(c))):
+        words += f", but not {' and not '.join(doubts)}: no sure difference"
     corrected = "" if c["p_holm"] is None else f"; p {c['p_holm']:.2g} by Holm over all baselines"
     over = "" if images is None else f"; over images [{images['low']:+.2f}, {images['high']:+.2f}]".replace("-", "−")
     return f"{c['method']} − {c['against']}, the best baseline: {difference(c)} points, {words}{corrected}{over}."

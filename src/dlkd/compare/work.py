@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from dlkd.compare.study import WHERE, Cell
-from dlkd.errors import UserError
+from dlkd.errors import UserError, first_line
 from dlkd.files import RESULTS, held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG, config_text
 from dlkd.jobs.run import run_or_go_on
@@ -78,9 +78,9 @@ def run_cells(cells: Sequence[Cell], workers: int = 1) -> None:
 def run_all(cells: Sequence[Cell], workers: int = 1) -> None:
     """:func:`run_cells`, and wait for those that another process is at: what comes next rests on them."""
     run_cells(cells, workers)
-    while any(not finished(cell) and not failure(cell).is_file() for cell in cells):
+    while left := [cell for cell in cells if not finished(cell) and not failure(cell).is_file()]:
         time.sleep(1)
-        run_cells(cells, workers)
+        run_cells(left, workers)
 
 
 def _begin(cells: Sequence[Cell], number: int, workers: int, quiet: bool) -> None:
@@ -103,23 +103,36 @@ def _work(cells: Sequence[Cell], number: int, workers: int) -> None:
 
 
 def _run_cell(cell: Cell, number: int) -> None:
-    options, folder = cell.options, cell.options.out
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with held(folder.with_name(f"{folder.name}.lock"), wait=False) as mine:
-        if not mine or finished(cell):
-            return
-        gpus = torch.cuda.device_count()
-        if options.device == "auto" and gpus > 1:
-            options = replace(options, device=f"cuda:{number % gpus}")
-        failure(cell).unlink(missing_ok=True)
+    folder = cell.options.out
+    lock = folder.with_name(f"{folder.name}.lock")
+    with contextlib.ExitStack() as stack:
         try:
-            _take_over(options)
-            results = run_or_go_on(options)
-        except UserError as error:
-            write_json(failure(cell), {"reason": str(error)})
-            print(f"{cell.row}, seed {cell.seed}: failed: {error}", flush=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            mine = stack.enter_context(held(lock, wait=False))
+        except (OSError, NotImplementedError) as error:
+            _say_why(cell, f"could not lock {lock}: {first_line(error)}; give another --out")
             return
-        print(_sentence(cell, results), flush=True)
+        if mine and not finished(cell):
+            _run_alone(cell, number)
+
+
+def _run_alone(cell: Cell, number: int) -> None:
+    options, gpus = cell.options, torch.cuda.device_count()
+    if options.device == "auto" and gpus > 1:
+        options = replace(options, device=f"cuda:{number % gpus}")
+    failure(cell).unlink(missing_ok=True)
+    try:
+        _take_over(options)
+        results = run_or_go_on(options)
+    except UserError as error:
+        _say_why(cell, str(error))
+        return
+    print(_sentence(cell, results), flush=True)
+
+
+def _say_why(cell: Cell, reason: str) -> None:
+    write_json(failure(cell), {"reason": reason})
+    print(f"{cell.row}, seed {cell.seed}: failed: {reason}", flush=True)
 
 
 def _take_over(options: DistillOptions) -> None:

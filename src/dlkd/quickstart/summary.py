@@ -1,38 +1,33 @@
-"""Mean ± sd over seeds, and whether a difference is larger than its spread."""
+"""Mean ± sd over seeds, and whether a difference is larger than its interval."""
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from dlkd.compare.statistics import paired
+from dlkd.compare.statistics import spread as spread_of
+from dlkd.compare.tables import VERDICTS, difference, spread
+
 
 def summarise(rows: list[dict[str, Any]], test_images: int) -> dict[str, Any]:
-    """Group rows by method and teacher; compare DLKD with KD seed by seed (paired)."""
+    """Group rows by method and teacher; compare DLKD with KD seed by seed, as ``dlkd compare`` does."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["method"], row["teacher"]), []).append(row)
-    table = [
-        {
-            "method": method,
-            "teacher": teacher,
-            "seeds": len(group),
-            "mean": statistics.fmean(r["accuracy"] for r in group),
-            "sd": _sd([r["accuracy"] for r in group]),
-            "ece": statistics.fmean(r["ece"] for r in group),
-        }
-        for (method, teacher), group in groups.items()
-    ]
+    table = []
+    for (method, teacher), group in groups.items():
+        accuracy, ece = (spread_of(row[figure] for row in group) for figure in ("accuracy", "ece"))
+        of = {"seeds": accuracy.n, "mean": accuracy.mean, "sd": accuracy.sd, "ece": ece.mean}
+        table.append({"method": method, "teacher": teacher, **of})
     comparisons = []
     for teacher in ("clean", "noisy"):
-        pairs = zip(groups[("DLKD", teacher)], groups[("KD", teacher)], strict=True)
-        difference = [a["accuracy"] - b["accuracy"] for a, b in pairs]
-        mean, sd = statistics.fmean(difference), _sd(difference)
-        # One seed has no spread, so it can show no difference.
-        exceeds = sd is not None and abs(mean) > sd
-        comparisons.append({"teacher": teacher, "mean": mean, "sd": sd, "exceeds_spread": exceeds})
+        ours, theirs = ({r["seed"]: r["accuracy"] for r in groups[method, teacher]} for method in ("DLKD", "KD"))
+        found = paired(ours, theirs)
+        assert found is not None  # both are trained for every seed
+        comparisons.append({"teacher": teacher, **found._asdict()})
     return {"table": table, "comparisons": comparisons, "points_per_image": 100 / test_images}
 
 
@@ -43,7 +38,7 @@ def print_table(summary: dict[str, Any], seconds: float) -> None:
     for column in ("teacher", "method", "test accuracy %", "calibration error %"):
         table.add_column(column)
     for row in summary["table"]:
-        table.add_row(row["teacher"], row["method"], spread(row["mean"], row["sd"]), f"{row['ece']:.1f}")
+        table.add_row(row["teacher"], row["method"], spread(row), f"{row['ece']:.1f}")
     console.print(table)
     for line in sentences(summary):
         console.print(f"- {line}", soft_wrap=True)
@@ -56,23 +51,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         "The clean teacher is an oracle: it was trained on the true labels of these very images, which "
         "nobody with noisy labels has. Only the noisy teacher is a realistic case.",
         f"One test image is worth {summary['points_per_image']:.2f} points.",
+        "Differences are paired by seed, with a t-interval over seeds (95 %), on the same test images.",
     ]
     for c in summary["comparisons"]:
-        verdict = (
-            "one seed, which can show no difference"
-            if c["sd"] is None
-            else "larger than its spread over seeds (one sd of the paired differences; not a significance test)"
-            if c["exceeds_spread"]
-            else "no difference: within the spread over seeds"
-        )
-        lines.append(f"DLKD − KD, {c['teacher']} teacher: {spread(c['mean'], c['sd'], '+')} points, {verdict}.")
+        lines.append(f"DLKD − KD, {c['teacher']} teacher: {difference(c)} points, {VERDICTS[c['verdict']]}.")
     return lines
-
-
-def spread(mean: float, sd: float | None, sign: str = "") -> str:
-    """``mean ± sd``, or the mean alone where one seed has no spread."""
-    return f"{mean:{sign}.2f}".replace("-", "−") + ("" if sd is None else f" ± {sd:.2f}")
-
-
-def _sd(values: list[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
