@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +40,7 @@ from dlkd.audit.scores import (
 )
 from dlkd.data import DataOptions
 from dlkd.difficulty import probe_distance
+from dlkd.evaluate.statistics import spread
 from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine
 from dlkd.train.options import ModelOptions, ProbeOptions
@@ -258,8 +258,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             entry: dict[str, Any] = {"noise": noise, "score": name, "seeds": len(these)}
             for figure in these[0]["scores"][name]:
                 values = [row["scores"][name][figure] for row in these]
-                spread = statistics.stdev(values) if len(values) > 1 else None
-                entry[figure] = {"mean": statistics.fmean(values), "sd": spread}
+                of = spread(values)
+                entry[figure] = {"mean": of.mean, "sd": of.sd}
             table.append(entry)
     return table
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from dlkd.compare.render import markdown
-from dlkd.compare.tables import NOT_RUN, headline, parts, spread
+from dlkd.compare.tables import NOT_RUN, headline, parts
 from dlkd.compare.tune import table
+from dlkd.evaluate.words import mean_and_sd
 from dlkd.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def means(found: Found, figure: str = "") -> str:
         shown = figure or headline(list(rows.values()))
         for line, method in zip(lines, methods, strict=True):
             of = rows[method]["figures"].get(shown)
-            line.append(NOT_RUN if of is None else spread(of))
+            line.append(NOT_RUN if of is None else mean_and_sd(of))
     columns = ["method", *(" / ".join(name for name in place if name != "all") for place in places)]
     return markdown(columns, lines)
 
@@ -63,7 +64,7 @@ TEACHERS = {"none": "–", "clean": "clean labels (an oracle)", "noisy": "the sa
 def quickstart(found: Found) -> str:
     """The students of ``make quickstart``."""
     students = [row for row in found["summary"]["table"] if row["method"] != "teacher"]
-    rows = [[TEACHERS[row["teacher"]], row["method"], spread(row)] for row in students]
+    rows = [[TEACHERS[row["teacher"]], row["method"], mean_and_sd(row)] for row in students]
     return markdown(["teacher trained on", "method", "test accuracy %"], rows, "llr")
 
 
@@ -111,10 +112,10 @@ SHIPPED = {
 
 def ship(found: Found) -> str:
     """Accuracy of all seeds beside size and times of the first: teacher, student, its files, the student alone."""
-    rows = [["student alone", "PyTorch", spread(found["accuracy"]["alone"]), "", "", ""]]
+    rows = [["student alone", "PyTorch", mean_and_sd(found["accuracy"]["alone"]), "", "", ""]]
     for of in found["benchmark"]["rows"]:
         name = SHIPPED.get((of["model"], of["engine"]))
-        figures = "" if name is None else spread(found["accuracy"][name])
+        figures = "" if name is None else mean_and_sd(found["accuracy"][name])
         times = [f"{of[f'median_ms_{n}']:.1f} / {of[f'p95_ms_{n}']:.1f}" for n in found["benchmark"]["batches"]]
         rows.append([of["model"], of["engine"], figures, f"{of['megabytes']:.1f}", *times])
     times = [f"ms for {n}, median / 95 %" for n in found["benchmark"]["batches"]]

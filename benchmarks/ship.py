@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
 from dlkd.cli import main as dlkd
-from dlkd.compare.statistics import paired
+from dlkd.evaluate.statistics import paired, spread
 from dlkd.files import write_json
 
 
@@ -98,11 +97,8 @@ def collected(options: argparse.Namespace) -> dict[str, Any]:
 
 def summary(values: list[float]) -> dict[str, Any]:
     """Mean ± sd, and the value of each seed."""
-    return {
-        "mean": statistics.fmean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "seeds": values,
-    }
+    of = spread(values)
+    return {"mean": of.mean, "sd": of.sd, "seeds": values}
 
 
 def read(file: Path) -> dict[str, Any]:

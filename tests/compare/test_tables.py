@@ -8,7 +8,8 @@ import re
 import pytest
 
 from dlkd.compare.job import report
-from dlkd.compare.tables import TITLES, difference, flat, headline, parts, print_tables, sentences, spread
+from dlkd.compare.tables import TITLES, flat, headline, parts, print_tables, sentences
+from dlkd.evaluate.words import difference, mean_and_sd
 
 EMPTY = {"seeds": {}, "not_run": [0, 1], "failed": {}, "figures": {}, "deciles": []}
 
@@ -36,9 +37,9 @@ def found(*rows, of=(), baseline="kd"):
 
 
 def test_numbers():
-    assert spread({"mean": 70.126, "sd": 0.314, "n": 3}) == "70.13 ± 0.31"
-    assert spread({"mean": -1.0, "sd": None, "n": 1}) == "−1.00"
-    assert spread({"mean": 12.6, "sd": 0.4, "n": 2}, digits=0) == "13 ± 0" and spread(None) == ""
+    assert mean_and_sd({"mean": 70.126, "sd": 0.314, "n": 3}) == "70.13 ± 0.31"
+    assert mean_and_sd({"mean": -1.0, "sd": None, "n": 1}) == "−1.00"
+    assert mean_and_sd({"mean": 12.6, "sd": 0.4, "n": 2}, digits=0) == "13 ± 0" and mean_and_sd(None) == ""
     assert difference({"mean": 0.8, "low": 0.314, "high": 1.286}) == "+0.80 [+0.31, +1.29]"
     assert difference({"mean": -0.8, "low": -1.0, "high": 0.0}) == "−0.80 [−1.00, +0.00]"
     assert difference({"mean": -0.8, "low": None, "high": None}) == "−0.80" and difference(None) == ""

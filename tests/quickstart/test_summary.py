@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dlkd.compare.statistics import paired
+from dlkd.evaluate.statistics import paired
 from dlkd.quickstart.summary import print_table, sentences, summarise
 
 ACCURACY = {

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dlkd.compare.found import FIGURES, Found, read_cells, reason_of
-from dlkd.compare.statistics import Paired, bootstrap_difference, by_decile, holm, paired, spread
 from dlkd.compare.study import WHERE, Cell, CompareOptions
 from dlkd.compare.work import failure
+from dlkd.evaluate.statistics import Paired, bootstrap_difference, by_decile, holm, paired, spread
 from dlkd.jobs.card import plain
 
 COMPARED = ("held_out", "held_out_clean", "test")

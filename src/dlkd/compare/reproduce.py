@@ -14,10 +14,10 @@ from typing import Any
 from dlkd.compare.collect import COMPARED
 from dlkd.compare.found import read_cells, reason_of
 from dlkd.compare.names import check_name, check_seeds
-from dlkd.compare.statistics import band
 from dlkd.compare.study import Cell, cell, checked, reader, row_name
 from dlkd.compare.work import failure, run_all
 from dlkd.errors import UserError, Verdict
+from dlkd.evaluate.statistics import band
 from dlkd.files import write_json
 from dlkd.pages.merge import Page, merged, nested
 

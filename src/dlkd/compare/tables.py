@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlkd.compare.names import ONE
-from dlkd.compare.statistics import Verdict
+from dlkd.evaluate.words import VERDICTS, difference, mean_and_sd
 
 NOT_RUN = "not run"
 TITLES = {
@@ -30,12 +30,6 @@ MEANINGS = {
     "ece": "ECE %: expected calibration error, held-out images with their labels as given",
     "wrong_label": "memorised %: wrong training labels that the student answers",
     "seconds": "seconds: of training; who comes first with a teacher fills the store for the others",
-}
-VERDICTS: dict[Verdict, str] = {
-    "ahead": "ahead by more than the interval",
-    "behind": "behind by more than the interval",
-    "no difference": "no difference: the interval has 0 in it",
-    "one seed": "one seed, which can show no difference",
 }
 LEVEL = 0.05
 """Of the adjusted p, as the intervals are of 95 %."""
@@ -106,7 +100,7 @@ def _row(
 
 def _figure(of: Mapping[str, Any] | None, figure: str, seeds: int) -> str:
     """With n where fewer seeds have it than were run."""
-    shown = spread(of, digits=DIGITS.get(figure, 2))
+    shown = mean_and_sd(of, digits=DIGITS.get(figure, 2))
     return shown if of is None or of["n"] == seeds else f"{shown} (n = {of['n']})"
 
 
@@ -121,23 +115,6 @@ def _found(found: Mapping[str, Any], row: Mapping[str, Any], other: str, figure:
 
 def _is_at(compared: Mapping[str, Any], place: tuple[str, str]) -> bool:
     return (compared["pair"], compared["condition"]) == place
-
-
-def spread(of: Mapping[str, Any] | None, *, digits: int = 2) -> str:
-    """``mean ± sd``; the mean alone where one seed has no spread, nothing where there is no figure."""
-    if of is None:
-        return ""
-    mean = f"{of['mean']:.{digits}f}".replace("-", "−")
-    return mean if of["sd"] is None else f"{mean} ± {of['sd']:.{digits}f}"
-
-
-def difference(of: Mapping[str, Any] | None) -> str:
-    """``+0.80 [+0.31, +1.29]``."""
-    if of is None:
-        return ""
-    numbers = [of["mean"]] if of["low"] is None else [of["mean"], of["low"], of["high"]]
-    mean, *ends = (f"{number:+.2f}".replace("-", "−") for number in numbers)
-    return f"{mean} [{ends[0]}, {ends[1]}]" if ends else mean
 
 
 def flat(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -19,11 +19,11 @@ Made by `dlkd methods --format markdown`. What is distilled is w_ce·CE + w_kd·
 temperature.
 
 Methods combine where they depart in different choices: `--method dlkd+dkd+zscore` is DKD on z-scores (another name of
-lskd) at the temperatures of DLKD. Settings come from the parts, and `dlkd methods --name dlkd+dkd+zscore` shows them before you
-train. What does not go together is refused with the reason.
+lskd) at the temperatures of DLKD. Settings come from the parts, and `dlkd methods --name dlkd+dkd+zscore` shows them
+before you train. What does not go together is refused with the reason.
 
-Warm-ups (`warmup_epochs` 20 of dkd, dtkd, rld) and ramps (`ramp_epochs` 10 of ctkd) are those of published runs of 240 epochs:
-in a short run shorten them (`--loss.warmup_epochs 1`), or the method never gets its full weight.
+Warm-ups (`warmup_epochs` 20 of dkd, dtkd, rld) and ramps (`ramp_epochs` 10 of ctkd) are those of published runs of 240
+epochs: in a short run shorten them (`--loss.warmup_epochs 1`), or the method never gets its full weight.
 
 fitnet, at and rkd compare inner layers, f_t and f_s: w_feature·(their formula) is added to w_ce·CE, or to whatever they
 are combined with (`--method dlkd+rkd`). `--feature.student_layers layer2 --feature.teacher_layers blocks.5` names the

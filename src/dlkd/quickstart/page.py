@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlkd.compare.tables import spread
 from dlkd.data import ArrayPixels, Samples
 from dlkd.difficulty import DifficultyTemperature
+from dlkd.evaluate.words import mean_and_sd
 from dlkd.quickstart.summary import sentences
 from dlkd.report import Page, Picture, pictures
 
@@ -38,7 +38,7 @@ def render(results: dict[str, Any], scores: dict[str, dict[str, np.ndarray]], gi
         lead=f"Digits, {100 * settings['noise']:.0f} % wrong training labels, test labels clean, last epoch, "
         "mean ± sd over seeds.",
         columns=["teacher", "method", "test accuracy %", "calibration error %"],
-        rows=[[r["teacher"], r["method"], spread(r), f"{r['ece']:.1f}"] for r in table],
+        rows=[[r["teacher"], r["method"], mean_and_sd(r), f"{r['ece']:.1f}"] for r in table],
         sentences=sentences(results["summary"]),
         pictures=shown,
         details={"settings": json.dumps(settings, indent=2)},

@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dlkd.compare.statistics import paired
-from dlkd.compare.statistics import spread as spread_of
-from dlkd.compare.tables import VERDICTS, difference, spread
+from dlkd.evaluate.statistics import paired, spread
+from dlkd.evaluate.words import VERDICTS, difference, mean_and_sd
 
 
 def summarise(rows: list[dict[str, Any]], test_images: int) -> dict[str, Any]:
@@ -19,7 +18,7 @@ def summarise(rows: list[dict[str, Any]], test_images: int) -> dict[str, Any]:
         groups.setdefault((row["method"], row["teacher"]), []).append(row)
     table = []
     for (method, teacher), group in groups.items():
-        accuracy, ece = (spread_of(row[figure] for row in group) for figure in ("accuracy", "ece"))
+        accuracy, ece = (spread(row[figure] for row in group) for figure in ("accuracy", "ece"))
         of = {"seeds": accuracy.n, "mean": accuracy.mean, "sd": accuracy.sd, "ece": ece.mean}
         table.append({"method": method, "teacher": teacher, **of})
     comparisons = []
@@ -38,7 +37,7 @@ def print_table(summary: dict[str, Any], seconds: float) -> None:
     for column in ("teacher", "method", "test accuracy %", "calibration error %"):
         table.add_column(column)
     for row in summary["table"]:
-        table.add_row(row["teacher"], row["method"], spread(row), f"{row['ece']:.1f}")
+        table.add_row(row["teacher"], row["method"], mean_and_sd(row), f"{row['ece']:.1f}")
     console.print(table)
     for line in sentences(summary):
         console.print(f"- {line}", soft_wrap=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dlkd.compare.statistics import paired
-from dlkd.compare.statistics import spread as spread_of
-from dlkd.compare.tables import difference, spread
 from dlkd.evaluate.figures import NAMES
+from dlkd.evaluate.statistics import paired, spread
+from dlkd.evaluate.words import difference, mean_and_sd
 from dlkd.report.page import Section, Table
 from dlkd.report.runs import Part, Run
 
@@ -25,7 +24,7 @@ def over_seeds(runs: Sequence[Run], baseline: Run, part: Part) -> Iterator[Secti
         first = next(iter(of.values()))
         accuracy = {seed: run.figures_of(part)["accuracy"] for seed, run in of.items()}
         row = [", ".join(run.name for run in of.values()), first.method, first.student, ", ".join(map(str, of))]
-        row.append(spread(spread_of(accuracy.values())._asdict()))
+        row.append(mean_and_sd(spread(accuracy.values())._asdict()))
         if len(kinds) > 1:
             found = paired(accuracy, {seed: run.figures_of(part)["accuracy"] for seed, run in base.items()})
             row.append("" if of is base or found is None else difference(found._asdict()))

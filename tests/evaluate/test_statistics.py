@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dlkd.compare.statistics import band, bootstrap_difference, by_decile, holm, paired, spread
+from dlkd.evaluate.statistics import band, bootstrap_difference, by_decile, holm, paired, spread
 
 quick = settings(deadline=None, max_examples=60)
 figure = st.floats(-100, 100).map(lambda x: round(x, 3))
