@@ -1,5 +1,6 @@
 """DifficultyLevel: exact mid-ranks within the stated bound, ties, invariances, checkpoints."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlkd import DifficultyLevel
+from dlkd.difficulty.level import batch_mid_rank
 
 
 def mid_rank(reference, values):
@@ -64,6 +66,33 @@ def test_absolute_and_batch():
     )
     d = [0.3, 0.1, 0.3, 0.9]
     np.testing.assert_allclose(DifficultyLevel("batch")(torch.tensor(d)).numpy(), mid_rank(d, d))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**16), st.sampled_from([1, 2, 3, 7, 100, 1000]), st.booleans(), st.booleans())
+def test_batch_is_its_definition_to_the_last_bit(seed, n, tied, double):
+    g = torch.Generator().manual_seed(seed)
+    values = torch.randn(n, generator=g, dtype=torch.float64 if double else torch.float32)
+    if tied:
+        values = (4 * values).round() / 4  # with zeros of both signs
+    less = (values[:, None] > values).sum(dim=1)
+    equal = (values[:, None] == values).sum(dim=1)
+    expected = (less + 0.5 * equal) / n
+    found = batch_mid_rank(values)
+    assert torch.equal(found, expected) and found.dtype == expected.dtype == torch.float32
+    assert torch.equal(batch_mid_rank(torch.stack([values, values], dim=1)[:, 0]), expected)
+
+
+def test_batch_of_a_whole_data_set():
+    """Pair by pair, the 50,000 images of CIFAR would take 2.5 GB for each comparison."""
+    resource = pytest.importorskip("resource")
+    n, g = 50_000, torch.Generator().manual_seed(0)
+    order = torch.randperm(n, generator=g)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    levels = DifficultyLevel("batch")((order // 2).float())  # in pairs of equal ones
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert torch.equal(levels, (2 * (order // 2) + 1).float() / n)
+    assert grown * (1 if sys.platform == "darwin" else 1024) < 500e6
 
 
 def test_uncalibrated_rank_warns_once_and_ranks_in_the_batch():

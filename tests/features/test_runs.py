@@ -91,6 +91,29 @@ def test_beside_a_term_of_the_logits(tmp_path, good, distill, table):
     assert set(table(out / "metrics_by_level.csv")[0]) > {"feature", "kd", "gradient_weight"}
 
 
+@pytest.mark.parametrize("layer", ["conv1", "layer1.0.conv2", "bn1", "layer2"])
+def test_folding_changes_no_feature_of_the_teacher(tmp_path, teacher, layer):
+    """A folded convolution returns what its batch norm did, so one that is compared stays unfolded."""
+    found = {}
+    for fold in (True, False):
+        options = DistillOptions(
+            out=tmp_path / "run",
+            data=DataOptions(per_class=30),
+            method="kd+fitnet",
+            student=ModelOptions("resnet8x0.5"),
+            teacher=TeacherOptions(weights=teacher, fold=fold),
+            feature=FeatureOptions("layer1", layer),
+            engine=EngineOptions(threads=1),
+        )
+        session = make_session(options, quiet=True)
+        found[fold] = session.lessons(session.steps[0])
+        notes = [remark for remark in session.remarks if remark.startswith("teacher: folded")]
+        of = {"conv1": 8, "layer1.0.conv2": 8}.get(layer, 9)
+        assert notes == ([f"teacher: folded {of} of 9 batch norms"] if fold else [])
+    torch.testing.assert_close(found[True].features, found[False].features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[True].logits, found[False].logits, rtol=1e-4, atol=1e-4)
+
+
 def test_one_layer_by_its_number(tmp_path, good, distill, same):
     more = ("--student.name", "layer_models:sequential", "--feature.student_layers", 1)
     good(*distill(tmp_path / "run", "--method", "rkd", *more))

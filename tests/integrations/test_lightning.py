@@ -97,6 +97,24 @@ def test_figures(net, data, distiller, fit, loader):
     assert tested["test_accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.parametrize("classes", [6, 16])
+def test_figures_of_soft_labels(classes, monkeypatch):
+    """As many classes as images would broadcast against class numbers without a word."""
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, classes)
+    module, said = DistillationModule(net, Distiller(torch.nn.Linear(4, classes), "kd"), sgd), {}
+    monkeypatch.setattr(module, "log_dict", lambda figures, **_: said.update(figures))
+    images, labels = torch.randn(16, 4), torch.randint(0, classes, (16,))
+    module.validation_step((images, labels), 0)
+    hard = dict(said)
+    module.validation_step((images, torch.nn.functional.one_hot(labels, classes).float()), 0)
+    assert said["val_accuracy"] == hard["val_accuracy"] == (net(images).argmax(1) == labels).float().mean()
+    assert said["val_loss"].item() == pytest.approx(hard["val_loss"].item(), rel=1e-6)
+    mixed = 0.7 * torch.eye(classes)[labels] + 0.3 * torch.eye(classes)[labels.roll(1)]
+    module.test_step((images, mixed), 0)
+    assert said["test_accuracy"] == hard["val_accuracy"]
+
+
 def test_a_learned_temperature(net, teacher, fit, tmp_path):
     """It reaches the optimizer with its curriculum, and a resumed run goes on with it."""
     loss = LossOptions(ramp_epochs=4)

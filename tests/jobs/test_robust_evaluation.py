@@ -1,6 +1,7 @@
 """The whole evaluation through the command line: the figures of a run again, and those that a run has not."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -41,6 +42,55 @@ def test_the_run_and_its_evaluation_say_the_same(noisy, found):
     assert {k: found[k] for k in results["test"]} == results["test"]
     assert found["teacher"] == {"labels": "clean", "oracle": True, "probes": ["global-0.5"], "seen": "unknown"}
     assert sum(row["samples"] for row in found["by_level"]) == found["images"] == 359
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--loss.score", "max_probability"),
+        ("--loss.distance_temperature", 0.25, "--probe.sparsity", 0.7),
+        ("--loss.score", "js", "--loss.level", "absolute", "--probe.sparsity", 0.7),
+        ("--loss.level", "batch", "--probe.sparsity", "[0.5, 0.7]"),
+        ("--method", "energy"),
+        ("--method", "kd"),
+        ("--probe.norm", "batch", "--optim.batch_size", 20),
+        ("--probe.level_views", 2, "--views.mixing", "cutmix"),
+        ("--probe.reference", 100, "--loss.score", "cross_entropy", "--data.noise", 0.3),
+    ],
+    ids=lambda settings: " ".join(map(str, settings)),
+)
+def test_the_level_is_that_of_the_run(tmp_path, good, distill, teacher, settings):
+    """Its score, what it makes of it, and the views that it was calibrated on."""
+    run, out = tmp_path / "run", tmp_path / "figures.json"
+    good(*distill(run, *settings))
+    good("evaluate", "--weights", run, "--teacher.weights", teacher, "--device", "cpu", "--out", out)
+    found, results = read(out), read(run / "results.json")
+    assert len(found["by_level"]) > 1
+    if "kd" in settings:  # which looks at no difficulty: that of the defaults is told
+        assert "by_level" not in results
+    else:
+        assert found["by_level"] == results["by_level"]
+        assert found["teacher"]["probes"] == results["teacher"]["probes"]
+
+
+def test_a_probe_that_the_run_has_no_use_for(tmp_path, dlkd, good, distill, teacher):
+    run = tmp_path / "run"
+    good(*distill(run, "--loss.score", "entropy"))
+    asked = ("evaluate", "--weights", run, "--teacher.weights", teacher, "--device", "cpu", "--probe.sparsity", 0.5)
+    done = dlkd(*asked)
+    assert done.status == 2 and "whose difficulty is entropy and looks at no probe" in done.err, done.err
+    assert done.err.count("\n") == 1
+    good(*asked, "--data.per_class", 30)
+
+
+def test_the_method_of_a_stranger_is_not_imported(tmp_path, good, distill, teacher):
+    run = tmp_path / "run"
+    good(*distill(run, "--method", "kd"))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("method: kd", "method: antigravity:method"))
+    done = good("evaluate", "--weights", run, "--teacher.weights", teacher, "--device", "cpu")
+    assert "the method of the run is antigravity:method, which would be imported and run" in done.out
+    assert "antigravity" not in sys.modules and "By difficulty" in done.out
 
 
 def test_memorisation_by_an_independent_loop(noisy, found):
@@ -148,8 +198,8 @@ def test_one_clear_line(dlkd, teacher, options, message):
 @pytest.mark.parametrize("text", ["views: 3", "{probe: {sparsity: 0.1, nonsense: 2}, views: {}, seed: 1}", "views: {}"])
 def test_damaged_config(tmp_path, text):
     from dlkd.errors import UserError
-    from dlkd.jobs.evaluate import views_of_run
+    from dlkd.jobs.evaluate import reference_of_run
 
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):
-        views_of_run(tmp_path)
+        reference_of_run(tmp_path, 10)

@@ -158,7 +158,7 @@ def test_train_leaves_what_it_says(teacher, table):
 
 
 def test_one_temperature_is_plain_kd(tmp_path, good, distill, same):
-    good(*distill(tmp_path / "kd", "--method", "kd", "--loss.temperature", 3, "--loss.kd_weight", 9))
+    good(*distill(tmp_path / "kd", "--method", "kd", "--loss.temperature", 3))
     good(*distill(tmp_path / "dlkd", "--loss.t_easy", 3, "--loss.t_hard", 3))
     good(*distill(tmp_path / "wide"))
     assert same(tmp_path / "kd", tmp_path / "dlkd") and not same(tmp_path / "kd", tmp_path / "wide")
@@ -179,7 +179,7 @@ def test_store_is_the_same_lesson_and_is_shared(tmp_path, good, distill, same):
     assert same(tmp_path / "live", tmp_path / "stored")
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "store").iterdir()}
     assert {p.name.split(".")[0] for p in kept} >= {"manifest", "view-00000-0000", "view-00001-0000"}
-    good(*distill(tmp_path / "kd", *store, "--method", "kd", "--loss.temperature", 3, "--loss.kd_weight", 9))
+    good(*distill(tmp_path / "kd", *store, "--method", "kd", "--loss.temperature", 3))
     good(*distill(tmp_path / "same", *store, "--loss.t_easy", 3, "--loss.t_hard", 3))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store").iterdir()} == kept
     assert same(tmp_path / "kd", tmp_path / "same")

@@ -93,6 +93,35 @@ def test_damaged_json(run, damage):
     assert "student.json is damaged" in refusal(None, run, 4, channels=1)
 
 
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"trained_on": []}, "expected trained_on to be a group of values, but found []"),
+        ({"trained_on": {"images": ["a", "list"]}}, "expected trained_on.images to be a text, but found ['a', 'list']"),
+        ({"trained_on": {"labels": {}}}, "expected trained_on.labels to be a text, but found {}"),
+        ({"trained_on": {"data": 3}}, "expected trained_on.data to be a text, but found 3"),
+        *(
+            ({"image_size": side}, f"expected an image_size of 1 to 8192 pixels, but found {side!r}")
+            for side in (-8, 0, 8193, 10**6, True, 24.0, "24", [24])
+        ),
+    ],
+)
+def test_what_a_card_says_of_images_is_checked(run, card, message):
+    """Teachers are shown images of that side, and looked up by these digests."""
+    file = run / "student.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "card": card}))
+    said = refusal(None, run, 4, channels=1)
+    assert "student.json is damaged" in said and message in said and "\n" not in said
+
+
+@pytest.mark.parametrize("side", [None, 1, 8192])
+def test_a_card_may_be_silent(run, side):
+    file = run / "student.json"
+    card = {"trained_on": {"images": None}, "image_size": side}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "card": card}))
+    assert load_model(None, run, 4, channels=1).card == card
+
+
 def test_a_strangers_json_is_none_of_ours(model, tmp_path):
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     (tmp_path / "w.json").write_text('{"model": "something"}')

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -10,10 +12,14 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from dlkd import TeacherOptions, run
+from dlkd import ModelOptions, TeacherOptions, run
 from dlkd.errors import UserError
 from dlkd.models import build_model
-from dlkd.preflight import Finding, Preflight, preflight
+from dlkd.preflight import Finding, Preflight, cost, preflight
+from dlkd.train.engine import EngineOptions
+from dlkd.train.fit import train_step
+from dlkd.train.memory import largest_that_fits
+from dlkd.train.optim import OptimOptions, make_optimizer
 from dlkd.train.options import ProbeOptions
 from dlkd.train.setup import make_session
 
@@ -219,10 +225,89 @@ def test_what_is_shown_is_never_markup():
     }
 
 
+WATCHED = """
+import torch
+from torch import nn
+
+SEEN = []
+
+class Watched(nn.Module):
+    def __init__(self, num_classes=10, channels=3):
+        super().__init__()
+        self.last = nn.Linear(8 * 8 * channels, num_classes)
+    def forward(self, x):
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        SEEN.append((self.training, x.dtype, torch.is_autocast_enabled("cpu"), last))
+        return self.last(x.flatten(1))
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_step_is_that_of_the_run(tmp_path, options, own_module, precision, channels_last):
+    """In its precision and memory format: the student is looked at as the loop then calls it."""
+    own_module("preflight_watched", WATCHED)
+    images = np.random.default_rng(0).integers(0, 255, (200, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "colours.npz", train_images=images, train_labels=np.arange(200) % 10)
+    given = options(
+        method="ce",
+        data={"name": "npz", "root": tmp_path / "colours.npz", "test_share": 0.2},
+        teacher=TeacherOptions(),
+        student=ModelOptions("preflight_watched:Watched"),
+        engine=EngineOptions(precision, channels_last, threads=1, tensorboard=False, report=False),
+    )
+    session = make_session(given, quiet=True)
+    seen = sys.modules["preflight_watched"].SEEN
+    preflight(session)
+    looked = set(seen)
+    seen.clear()
+    session.student.train()
+    train_step(session, session.steps[0], 0)
+    (of_the_run,) = set(seen)
+    assert looked == {of_the_run, (False, *of_the_run[1:])}
+    half = precision == "bf16"
+    assert of_the_run == (True, torch.bfloat16 if half else torch.float32, half, channels_last)
+
+
+@pytest.mark.parametrize(("optimizer", "moments"), [("sgd", 1), ("adamw", 2)])
+def test_the_state_of_the_optimizer_is_counted(options, monkeypatch, optimizer, moments):
+    made = []
+
+    def kept(*arguments):
+        made.append(make_optimizer(*arguments))
+        return made[-1]
+
+    session = make_session(options(optim=OptimOptions(optimizer, ema=0.9)), quiet=True)
+    monkeypatch.setattr(cost, "make_optimizer", kept)
+    preflight(session)
+    (of_the_copy,) = made
+    state = sum(x.nbytes for of in of_the_copy.state.values() for x in of.values() if torch.is_tensor(x) and x.ndim)
+    own = list(session.module.parameters())
+    assert state == moments * sum(p.nbytes for p in own) and not session.optimizer.state
+    assert not {id(p) for p in own} & {id(p) for group in of_the_copy.param_groups for p in group["params"]}
+
+
+def test_a_smaller_step_is_tried_when_the_large_one_is_forgotten():
+    """What it had allocated is held by its error, and would be in the way."""
+    left = []
+
+    class Held:
+        pass
+
+    def step(size):
+        assert not [x for x in left if x() is not None]
+        held = Held()
+        left.append(weakref.ref(held))
+        if size > 10:
+            raise RuntimeError("CUDA out of memory")
+
+    assert not cost._fits(step, 64) and largest_that_fits(step, 64) == 8 and len(left) == 4
+    with pytest.raises(RuntimeError, match="another"):
+        cost._fits(lambda size: (_ for _ in ()).throw(RuntimeError("another")), 2)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "about 0 s"), (89, "about 89 s"), (120, "about 2 min"), (7200, "about 2.0 h")]
 )
 def test_durations_for_people(seconds, words):
-    from dlkd.preflight.checks import _duration
-
-    assert _duration(seconds) == words
+    assert cost._duration(seconds) == words

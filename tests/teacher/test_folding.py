@@ -110,6 +110,38 @@ def test_pre_activation_without_a_skip_is_folded(as_if_trained):
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
+class Wrapped(nn.Module):
+    """Its convolution is one layer further in than its norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.bn = nn.Sequential(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.bn(self.inner(x))
+
+
+@pytest.mark.parametrize(
+    ("heard", "folded"), [("", 2), ("0", 2), ("0.inner", 1), ("0.inner.0", 1), ("0.bn", 2), ("1", 1), ("2", 2)]
+)
+def test_what_is_heard_stays(heard, folded, as_if_trained):
+    """A convolution that is listened to, itself or through a layer around it, would return what its norm did."""
+    torch.manual_seed(0)
+    model = as_if_trained(nn.Sequential(Wrapped(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU()))
+    x, layer = torch.randn(2, 3, 4, 4), model.get_submodule(heard)
+    returned = []
+    layer.register_forward_hook(lambda module, inputs, output: returned.append(output.clone()))
+    model(x)
+    expected = returned.pop()
+    assert fold_batch_norms(model, x, [layer]).folded == folded
+    after = model.get_submodule(heard)  # of a norm that is gone, what stands in its place
+    if after is not layer:
+        after.register_forward_hook(lambda module, inputs, output: returned.append(output.clone()))
+    returned.clear()
+    model(x)
+    torch.testing.assert_close(returned[0], expected)
+
+
 class Toy(nn.Module):
     """One convolution, two norms and a forward of choice."""
 

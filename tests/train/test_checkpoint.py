@@ -17,7 +17,8 @@ import torch
 
 from dlkd.errors import UserError
 from dlkd.files import clean_temporaries
-from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
+from dlkd.train import checkpoint
+from dlkd.train.checkpoint import _payload, load_checkpoint, save_checkpoint
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -176,6 +177,27 @@ def test_damaged_current_never_replaces_good_previous(tmp_path):
     current, _ = two(tmp_path)
     current.write_bytes(current.read_bytes()[:-1])
     save_checkpoint(tmp_path, state(3))
+    current.unlink()
+    assert load_checkpoint(tmp_path).state["step"] == 1
+
+
+def test_what_this_process_wrote_is_not_read_again(tmp_path, monkeypatch):
+    """But what anybody has touched since is, though size and time be the same."""
+    read = []
+    monkeypatch.setattr(checkpoint, "_payload", lambda path: read.append(path) or _payload(path))
+    current, previous = two(tmp_path)
+    assert read == [current]  # before the first, when there was none
+    assert previous.exists() and load_checkpoint(tmp_path).state["step"] == 2
+    read.clear()
+    before = current.stat()
+    content = bytearray(current.read_bytes())
+    content[-1] ^= 1
+    time.sleep(0.05)  # the clocks of file systems are coarse
+    current.write_bytes(content)
+    os.utime(current, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.chdir(tmp_path.parent)
+    save_checkpoint(Path(tmp_path.name), state(3))
+    assert read == [Path(tmp_path.name) / CURRENT]  # and the damaged one was not kept
     current.unlink()
     assert load_checkpoint(tmp_path).state["step"] == 1
 

@@ -50,6 +50,36 @@ def test_equals_closed_form(decay, steps):
             torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_tensors_together_are_tensors_one_by_one(dtype):
+    """To the last bit: of runs whose figures are kept."""
+    _, average, seen = run(0.5, 20, dtype)
+    wide = torch.float32 if dtype is torch.bfloat16 else dtype
+    for name, found in average.state_dict()["average"].items():
+        expected = seen[0][name].to(wide if found.is_floating_point() else found.dtype, copy=True)
+        for t, values in enumerate(seen[1:]):
+            if found.is_floating_point():
+                expected.lerp_(values[name].to(wide), 1 - min(0.5, (1 + t) / (10 + t)))
+            else:
+                expected.copy_(values[name])
+        assert found.dtype == expected.dtype and torch.equal(found, expected), name
+
+
+def test_one_call_for_all_tensors(monkeypatch):
+    """On an accelerator the calls of a loop are most of the time."""
+    calls = []
+    together = torch._foreach_lerp_
+    monkeypatch.setattr(torch, "_foreach_lerp_", lambda *given: calls.append(len(given[0])) or together(*given))
+    run(0.9, 3)
+    assert calls == [6] * 3
+    counter = torch.nn.Module()
+    counter.register_buffer("steps", torch.tensor(2))
+    average = WeightAverage(counter, 0.9)
+    counter.steps += 1
+    average.update(counter)
+    assert average.weights()["steps"] == 3 and len(calls) == 3
+
+
 def test_weights_fit_the_model_and_are_a_copy():
     model, average, _ = run(0.9, 5)
     weights = average.weights()

@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 from dlkd import replay
 from dlkd.data import Batch, DataOptions, load_data
 from dlkd.models import load_model
+from dlkd.train.calibration import calibrate
 from dlkd.train.engine import EngineOptions
 from dlkd.train.fit import train_step
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import DistillOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
-from dlkd.train.setup import calibrate, make_session
+from dlkd.train.setup import make_session
 
 FACTORIES = """
 import torch

@@ -8,10 +8,11 @@ from safetensors.torch import load_file
 
 from dlkd.data import DataOptions, ViewOptions
 from dlkd.methods import Signals
+from dlkd.train.calibration import calibrate
 from dlkd.train.engine import EngineOptions
 from dlkd.train.fit import train_step
 from dlkd.train.options import DistillOptions, ModelOptions, OptimOptions, TeacherOptions
-from dlkd.train.setup import calibrate, make_session
+from dlkd.train.setup import make_session
 
 
 def session_of(teacher, out, method, **views):

@@ -14,6 +14,7 @@ CASES = {
     "mean": ("--loss.scale", "mean", "--views.mixing", "mixup"),
     "robust": ("--method", "dlkd-robust", "--data.noise", 0.4, "--probe.level_views", 2),
     "accumulated": ("--method", "dist", "--optim.accumulate", 2, "--optim.batch_size", 6),
+    "shuffled": ("--loss.shuffled", "true", "--optim.accumulate", 2, "--optim.batch_size", 6),
     "two views": ("--method", "mlkd",),
     "learned": ("--method", "ctkd", "--loss.per_instance", "true"),
     "memory": ("--method", "kd", "--label.term", "elr"),

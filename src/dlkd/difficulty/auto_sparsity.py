@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,10 @@ from dlkd.difficulty.probe import Scope, prune_teacher
 
 GRID = tuple(round(0.05 * k, 2) for k in range(1, 19))
 """0.05, 0.10, …, 0.90."""
+
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Makes (images in the teacher's input format and on its device, class numbers ``[B]``), the same every time."""
 
 
 class AutoSparsity(NamedTuple):
@@ -27,7 +31,7 @@ class AutoSparsity(NamedTuple):
 
 def auto_sparsity(
     teacher: nn.Module,
-    batches: Sequence[tuple[Tensor, Tensor]],
+    batches: Batches,
     *,
     keep: float = 0.95,
     scope: Scope = "global",
@@ -44,7 +48,8 @@ def auto_sparsity(
 
     Args:
         teacher: images → logits ``[B, C]``; left untouched.
-        batches: (images in the teacher's input format and on its device, class numbers ``[B]``).
+        batches: called for the teacher and once more for every sparsity, so that no more than one batch need be in
+            memory; gives (images in the teacher's input format and on its device, class numbers ``[B]``).
         keep: share of the teacher's accuracy that must stay, in (0, 1].
         scope: of the pruning, see :func:`dlkd.prune_teacher`.
         grid: sparsities in rising order.
@@ -85,10 +90,10 @@ def _check_rule(keep: float, grid: Sequence[float]) -> None:
 
 
 @torch.no_grad()
-def _right(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[int, int]:
+def _right(model: nn.Module, batches: Batches) -> tuple[int, int]:
     """Number of images that ``model`` is right on, and of all."""
     right = total = 0
-    for images, labels in batches:
+    for images, labels in batches():
         predicted = model(images).argmax(dim=1)
         if labels.shape != predicted.shape:
             raise ValueError(f"expected labels of shape {list(predicted.shape)}, but got {list(labels.shape)}")

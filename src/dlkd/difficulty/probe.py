@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -18,6 +19,8 @@ PRUNED_LAYERS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+IN_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""Of ``nn.MultiheadAttention``, which has the first one or the others; what it projects its output with is a layer."""
 
 
 @torch.no_grad()
@@ -31,9 +34,10 @@ def prune_teacher(
 ) -> nn.Module:
     """Return a frozen copy of ``teacher`` in eval mode with a share of its weights set to zero.
 
-    Unstructured magnitude (L1) pruning over the weights of convolution and linear layers; biases and
-    normalisation are kept. Prune first; fold batch normalisation, change the memory format and
-    compile afterwards: folded weights carry the normalisation's scale and rank differently.
+    Unstructured magnitude (L1) pruning over the weights of convolution and linear layers, and those by
+    which ``nn.MultiheadAttention`` projects its input; biases and normalisation are kept. Prune first;
+    fold batch normalisation, change the memory format and compile afterwards: folded weights carry the
+    normalisation's scale and rank differently.
 
     Args:
         teacher: any module; left untouched.
@@ -43,7 +47,8 @@ def prune_teacher(
         seed: of the random choice.
 
     Raises:
-        ValueError: sparsity outside [0, 1), an unknown scope or criterion, or nothing to prune.
+        ValueError: sparsity outside [0, 1), an unknown scope or criterion, nothing to prune, or weights that are
+            computed anew in every forward, which would undo the pruning: parametrizations, as of weight norm.
     """
     if not 0 <= sparsity < 1:
         raise ValueError(f"expected sparsity to be in [0, 1), but got {sparsity}")
@@ -51,6 +56,7 @@ def prune_teacher(
         raise ValueError(f"expected scope to be 'global' or 'layer', but got {scope!r}")
     if criterion not in ("l1", "random"):
         raise ValueError(f"expected criterion to be 'l1' or 'random', but got {criterion!r}")
+    _check_weights_stay(teacher)
     probe = copy.deepcopy(teacher).eval().requires_grad_(False)
     weights = prunable_weights(probe)
     if not weights:
@@ -75,8 +81,33 @@ def prune_teacher(
 
 def prunable_weights(model: nn.Module) -> list[Tensor]:
     """The weights that pruning looks at, in module order, tied weights once."""
-    found = {id(m.weight): m.weight for m in model.modules() if isinstance(m, PRUNED_LAYERS)}
+    found = {id(weight): weight for _, _, weight in _weights_of(model)}
     return list(found.values())
+
+
+def has_attention(model: nn.Module) -> bool:
+    """Has it projections of ``nn.MultiheadAttention``? They were left alone once, so its probes are others now."""
+    return any(isinstance(m, nn.MultiheadAttention) for m in model.modules())
+
+
+def _weights_of(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """What is pruned: the layers, and the names and values of their weights."""
+    for module in model.modules():
+        if isinstance(module, PRUNED_LAYERS):
+            yield module, "weight", module.weight
+        elif isinstance(module, nn.MultiheadAttention):
+            yield from ((module, name, x) for name in IN_PROJECTIONS if (x := getattr(module, name)) is not None)
+
+
+def _check_weights_stay(model: nn.Module) -> None:
+    for module, name, _ in _weights_of(model):
+        # Both kinds of parametrization, and torch.nn.utils.prune, keep what they compute the weight from instead.
+        if name not in module._parameters and name not in module._buffers:
+            raise ValueError(
+                f"expected weights that can be pruned, but {name} of a {type(module).__name__} is computed anew in "
+                "every forward; remove the parametrization first, as by torch.nn.utils.parametrize."
+                "remove_parametrizations"
+            )
 
 
 def _keep_mask(scores: Tensor, sparsity: float) -> Tensor:

@@ -73,6 +73,7 @@ class DistillationSteps(_Base):
     def _evaluate(self, batch: Sequence[Tensor], part: str) -> None:
         images, target = batch[0], batch[1]
         logits = self.student(images)
-        right = (logits.argmax(dim=1) == target).float().mean()
+        labels = target.argmax(dim=1) if target.is_floating_point() else target
+        right = (logits.argmax(dim=1) == labels).float().mean()
         figures = {f"{part}_loss": cross_entropy(logits, target).mean(), f"{part}_accuracy": right}
         self.log_dict(figures, prog_bar=True, batch_size=len(images))

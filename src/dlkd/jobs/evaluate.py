@@ -11,13 +11,15 @@ from typing import Any, Literal
 
 import torch
 
-from dlkd.data import ArrayPixels, DataOptions, DataSet, Samples, ViewOptions, load_data, view_family
+from dlkd.data import ArrayPixels, DataOptions, DataSet, Samples, ViewOptions, load_data
+from dlkd.difficulty import DifficultyScore
 from dlkd.errors import UserError, first_line
 from dlkd.evaluate import mislabelled, parse_corruptions, parse_severities, print_figures, robustness
 from dlkd.evaluate.corruptions import check_corruptions
 from dlkd.files import write_json
 from dlkd.jobs.card import CONFIG, machine
-from dlkd.jobs.teacher_answers import TeacherAnswers, teacher_answers
+from dlkd.jobs.teacher_answers import Reference, TeacherAnswers, teacher_answers
+from dlkd.methods import LossOptions, make_method
 from dlkd.models import load_model
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.typed import typed
@@ -143,11 +145,15 @@ def _answers(
     options: EvaluateOptions, data: DataSet, samples: Samples, size: int, device: torch.device, *, of_run: bool
 ) -> TeacherAnswers:
     """The teacher's, with the difficulty level of the run where its images are taken."""
-    views, probe, seed = views_of_run(options.weights) if of_run else (ViewOptions(), None, 0)
-    if probe is None or options.probe != ProbeOptions():
-        probe = options.probe
-    family = view_family(views, data, seed, size).to(device)
-    answers = teacher_answers(options.teacher, probe, data, samples, family, size=size, device=device)
+    reference = reference_of_run(options.weights, len(samples.class_names)) if of_run else Reference()
+    if options.probe != ProbeOptions():
+        if reference.score.needs != "probe":
+            raise UserError(
+                f"expected no --probe for the run in {options.weights}, whose difficulty is {reference.score.name} and "
+                "looks at no probe; state the --data options to leave the settings of the run out"
+            )
+        reference = reference._replace(probe=options.probe)
+    answers = teacher_answers(options.teacher, reference, data, samples, size=size, device=device)
     for remark in answers.teaching.remarks:
         print(f"note: {remark}")
     return answers
@@ -184,12 +190,24 @@ def data_of_run(folder: Path) -> DataOptions:
         return asked
 
 
-def views_of_run(folder: Path) -> tuple[ViewOptions, ProbeOptions | None, int]:
-    """Augmentation, probe (of a run with a teacher) and seed of the run in ``folder``: what its level is calibrated
-    on."""
+def reference_of_run(folder: Path, classes: int) -> Reference:
+    """What difficulty was in the run in ``folder``, and what its level was calibrated on; of a run without a teacher,
+    its views alone."""
     with _config(folder) as config:
-        probe = typed(ProbeOptions, config["probe"]) if "probe" in config else None
-        return typed(ViewOptions, config["views"]), probe, int(config["seed"])
+        found = Reference(typed(ViewOptions, config["views"]), int(config["seed"]))
+        if "probe" not in config:
+            return found
+        found = found._replace(
+            probe=typed(ProbeOptions, config["probe"]), batch_size=int(config["optim"]["batch_size"])
+        )
+        if ":" in (name := str(config["method"])):
+            print(
+                f"note: difficulty is that of the defaults: the method of the run is {name:.80}, which would be "
+                "imported and run"
+            )
+            return found
+        method = make_method(name, typed(LossOptions, config["loss"]), classes)
+        return found._replace(score=method.score or DifficultyScore(), level=method.level)
 
 
 @contextlib.contextmanager

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dlkd.data import DataSet, Samples, ViewFamily
+from dlkd.data import Batch, DataSet, Samples, ViewOptions, view_family
 from dlkd.difficulty import DifficultyLevel, DifficultyScore
-from dlkd.store import Lesson, LiveLessons
+from dlkd.store import LiveLessons
+from dlkd.train.calibration import TOGETHER, reference_distances
 from dlkd.train.engine import EngineOptions
 from dlkd.train.options import ProbeOptions, TeacherOptions
-from dlkd.train.teach import Teaching, check_distances, make_teaching
+from dlkd.train.teach import Teaching, make_teaching
 from dlkd.train.teachers import load_teacher
 
-BATCH = 256
+
+class Reference(NamedTuple):
+    """What difficulty is, and the training views among which an image has its level."""
+
+    views: ViewOptions = ViewOptions()
+    seed: int = 0
+    """Of the views."""
+    probe: ProbeOptions = ProbeOptions()
+    score: DifficultyScore = DifficultyScore()
+    level: DifficultyLevel | None = None
+    """Not calibrated; None for the rank."""
+    batch_size: int = TOGETHER
+    """Samples that training shows the teacher at once, on which the statistics of a batch depend."""
 
 
 class TeacherAnswers(NamedTuple):
@@ -25,16 +37,15 @@ class TeacherAnswers(NamedTuple):
     logits: Tensor
     """``[N, C]``."""
     level: Tensor
-    """``[N]``: the rank of their difficulty among the training views."""
+    """``[N]``: of their difficulty, among the training views."""
     teaching: Teaching
 
 
 def teacher_answers(
     teacher: TeacherOptions,
-    probe: ProbeOptions,
+    reference: Reference,
     data: DataSet,
     samples: Samples,
-    family: ViewFamily,
     *,
     size: int,
     device: torch.device,
@@ -43,34 +54,38 @@ def teacher_answers(
 
     Args:
         teacher: whose answers.
-        probe: by which difficulty is measured.
+        reference: of the level.
         data: the classes and the training images.
         samples: what is asked about.
-        family: the training views, whose distances are the reference of the level.
         size: side in pixels of images that come from files.
         device: of teacher and probes.
 
     Raises:
         UserError: a teacher that is missing or does not fit, or distances that are not finite.
     """
-    loaded = load_teacher(teacher, data, samples.pixels.channels)
-    teaching = make_teaching(teacher, probe, EngineOptions(), data, loaded, size=size, with_probes=True, device=device)
-    lessons, score, names = LiveLessons(teaching.teacher), DifficultyScore(), [spec.name for spec in teaching.specs]
+    family = view_family(reference.views, data, reference.seed, size).to(device)
+    of_probe, score = reference.score.needs == "probe", reference.score
+    teaching = make_teaching(
+        teacher,
+        reference.probe,
+        EngineOptions(),
+        data,
+        load_teacher(teacher, data, samples.pixels.channels),
+        size=size,
+        with_probes=of_probe,
+        device=device,
+    )
+    lessons, weighted = LiveLessons(teaching.teacher, [score] if of_probe else []), data.train.weights is not None
 
-    def difficulty(lesson: Lesson, target: Tensor, about: Samples, positions: np.ndarray) -> Tensor:
-        found = lesson.difficulty(score, names, target)
-        check_distances(found, about.ids[positions])
-        return found
+    def difficulty(batch: Batch) -> Tensor:
+        ids = family.samples.ids[batch.positions.cpu().numpy()]
+        batch = batch.to(device)
+        return teaching.difficulty(lessons(batch), score, batch.target, ids, weighted=weighted)
 
-    n = len(family.samples) if probe.level_views else min(len(family.samples), probe.reference)
-    level, reference = DifficultyLevel(), []
-    for view in range(max(1, probe.level_views)):
-        order = family.order(view)
-        # Whole pairs of one view number: mixed images are part of the family.
-        for batch in family.batches(order[:n] if n < order.size else np.arange(order.size), view, BATCH):
-            lesson = lessons(batch.to(device))
-            reference.append(difficulty(lesson, batch.target, family.samples, batch.positions.cpu().numpy()).cpu())
-    level.calibrate(torch.cat(reference))
+    distances = reference_distances(difficulty, family, reference.probe, reference.batch_size)
+    assert distances is not None
+    level = (reference.level or DifficultyLevel()).to(device)
+    level.calibrate(distances.flatten())
     lesson = lessons.plain(samples, size)
-    distance = difficulty(lesson, samples.labels, samples, np.arange(len(samples)))
-    return TeacherAnswers(lesson.logits, level(distance), teaching)
+    distance = teaching.difficulty(lesson, score, samples.labels, samples.ids, weighted=weighted)
+    return TeacherAnswers(lesson.logits, level(distance.to(device)).cpu(), teaching)

@@ -172,7 +172,8 @@ class TemperatureByDifficulty(nn.Module):
         level: from a difficulty to its level.
         score: what difficulty is.
         shuffled: give each sample the temperature of another of its batch, by a permutation drawn from torch's default
-            generator: a control for what difficulty adds to temperatures that merely differ.
+            generator, which several processes have to share (``dlkd.train.group``): a control for what difficulty adds
+            to temperatures that merely differ.
     """
 
     def __init__(

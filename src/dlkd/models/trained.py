@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dlkd.errors import UserError, first_line
 from dlkd.files import unfinished, write_atomic
 from dlkd.models.checkpoint import CheckpointError, load_weights
-from dlkd.models.input_format import InputFormat
+from dlkd.models.input_format import MAX_SIDE, InputFormat
 from dlkd.models.published import published
 from dlkd.models.registry import build_model, default_input_format, resolve_name
 
@@ -209,6 +209,7 @@ def _read_description(path: Path, num_classes: int | None, channels: int) -> _De
             raise ValueError(f"expected a number of classes, but found {found.num_classes}")
         if found.class_names is not None and len(found.class_names) != found.num_classes:
             raise ValueError(f"expected {found.num_classes} class names, but found {len(found.class_names)}")
+        _check_card(found.card)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged: {type(error).__name__}: {first_line(error)}") from error
     if num_classes is not None and found.num_classes != num_classes:
@@ -219,6 +220,22 @@ def _read_description(path: Path, num_classes: int | None, channels: int) -> _De
     if found.channels != channels:
         raise CheckpointError(f"expected {channels} channels, but the weights are for {found.channels}: {path}")
     return found
+
+
+def _check_card(card: Mapping[str, object]) -> None:
+    """Refuse a card whose ``trained_on`` and ``image_size``, which others look at, are of another kind.
+
+    Raises:
+        ValueError: they are.
+    """
+    about, side = card.get("trained_on"), card.get("image_size")
+    if about is not None and not isinstance(about, dict):
+        raise ValueError(f"expected trained_on to be a group of values, but found {about!r:.40}")
+    for name in ("data", "images", "labels"):
+        if not isinstance(value := (about or {}).get(name), str | None):
+            raise ValueError(f"expected trained_on.{name} to be a text, but found {value!r:.40}")
+    if side is not None and (type(side) is not int or not 1 <= side <= MAX_SIDE):
+        raise ValueError(f"expected an image_size of 1 to {MAX_SIDE} pixels, but found {side!r:.40}")
 
 
 def _agreed_name(stated: str | None, saved: str, path: Path, prefix: str) -> str:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import os
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,16 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkd.data import Batch, FilePixels, Samples, plain_batches
+from dlkd.data import Samples, plain_batches
 from dlkd.difficulty import probe_distance
 from dlkd.errors import UserError, first_line
 from dlkd.evaluate import accuracy
-from dlkd.features import FeatureTap
-from dlkd.methods import Signals
+from dlkd.preflight.cost import ask_student, cost
 from dlkd.preflight.findings import Finding, Preflight
-from dlkd.store import minutes
-from dlkd.train.layers import Taps
-from dlkd.train.memory import is_out_of_memory, largest_that_fits, too_large
 from dlkd.train.session import Session
 
 IMAGES = 1000
@@ -57,7 +49,7 @@ def preflight(session: Session) -> Preflight:
     if session.teaching is not None:
         found = _teacher(session, findings)
         figures |= found
-    figures |= _cost(session, batch, findings)
+    figures |= cost(session, batch, findings)
     return Preflight(tuple(findings), figures)
 
 
@@ -78,7 +70,7 @@ def _check_student(session: Session, images: Tensor, classes: int) -> None:
     images = images[: session.steps.share]
     with _shown("student", images), torch.no_grad():
         try:
-            logits = model.eval()(session.input_format(images))
+            logits = ask_student(session, model.eval(), images)
         finally:
             model.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (images.shape[0], classes):
@@ -199,73 +191,3 @@ def _probes(
         )
     )
     return {"probe_accuracy": accuracies, "distance_quantiles": quantiles}
-
-
-def _cost(session: Session, batch: Batch, findings: list[Finding]) -> dict[str, Any]:
-    """Time a step of copies of student and method, with the teacher's share though a store may know that already."""
-    device, optim = session.fabric.device, session.options.optim
-    batch = batch.map(lambda x: x[: session.steps.share])
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    student, method = copy.deepcopy(session.module).train(), copy.deepcopy(session.method)
-    taps = None if session.taps is None else Taps(FeatureTap(student, session.taps.student.paths), session.taps.teacher)
-
-    def step(size: int = len(batch.labels)) -> None:
-        shown = batch.map(lambda x: x[:size])
-        for view in (shown,) if shown.strong is None else (shown, shown.strong_view()):
-            with contextlib.ExitStack() as heard:
-                for tap in taps or ():
-                    heard.enter_context(tap)
-                out = None if session.teaching is None else session.teaching.teacher(view.images)
-                logits = student(session.input_format(view.images))
-            features = [tuple(tap.take()) for tap in taps or ()] or [(), ()]
-            level = None if session.method.level is None else torch.full((len(view.labels),), 0.5, device=device)
-            taught = logits.detach() if out is None else out.logits
-            probe = None if out is None else out.mean_probe_logits()
-            known = view.labelled_share() if session.data.train.partly_labelled else None
-            signals = Signals(logits, taught, view.target, level, probe, labelled=known, positions=view.positions)
-            signals = signals._replace(student_features=features[0], teacher_features=features[1])
-            method.parts(signals).total.backward()
-
-    with _step_in_one_line():
-        try:
-            step()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            fitting = largest_that_fits(step, len(batch.labels))
-            raise too_large(len(batch.labels), fitting, device, session.group.size) from error
-        started = time.perf_counter()
-        step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - started
-    seconds *= optim.accumulate * session.epochs * session.steps.per_epoch
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes()
-    findings.append(Finding("estimate", f"{_duration(seconds)} on {device}, {memory / 2**30:.1f} GB of memory"))
-    if isinstance(session.data.train.pixels, FilePixels):
-        findings.append(Finding("input", f"images are opened from files at {session.size} pixels"))
-    return {"estimated_seconds": seconds, "estimated_memory_bytes": memory}
-
-
-@contextlib.contextmanager
-def _step_in_one_line() -> Iterator[None]:
-    """What a student's training step raises, as batch norm does for a batch of one."""
-    try:
-        yield
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = first_line(error)
-        raise UserError(f"a training step failed: {reason}; try another --optim.batch_size or student") from error
-
-
-def _resident_bytes() -> int:
-    if os.name == "nt":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-def _duration(seconds: float) -> str:
-    return f"about {minutes(seconds)}"

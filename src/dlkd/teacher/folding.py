@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -32,7 +32,7 @@ class _Pair(NamedTuple):
     norm: _BatchNorm
 
 
-def fold_batch_norms(model: nn.Module, example: Tensor) -> Folding:
+def fold_batch_norms(model: nn.Module, example: Tensor, heard: Collection[nn.Module] = ()) -> Folding:
     """Fold each batch norm into the convolution whose output it alone takes, in place.
 
     y = γ·(w∗x + b − μ)/√(σ² + ε) + β becomes w'∗x + b' with w' = w·γ/√(σ² + ε) and
@@ -43,7 +43,8 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> Folding:
     that tensor. The norm becomes ``nn.Identity``, or for timm's ``BatchNormAct2d`` its dropout and
     activation; names in the state dict change. A function that uses the tensor cannot be seen, so the
     model is run again, and where an output moved by more than 1e-3·(1 + max |output|) everything is put
-    back. Left alone: convolutions with shared or parametrised weights, norms without running statistics.
+    back. Left alone: convolutions with shared or parametrised weights, norms without running statistics, and pairs
+    of which a layer that somebody listens to has the convolution alone: it would return something else.
 
     The order is prune → fold → channels-last → compile: pruning ranks weights, and folded weights
     carry the scale of the normalisation.
@@ -52,6 +53,7 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> Folding:
         model: in eval mode; any module, whatever its forward does.
         example: one batch in the model's input format, on its device. The check sees the model on it
             only, so give images, real or random, not zeros.
+        heard: layers of the model whose outputs must stay what they are.
 
     Returns:
         Counts and a sentence, as "folded 57 of 57 batch norms".
@@ -67,12 +69,19 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> Folding:
     # Not inference mode, even if the caller is in it: its tensors count no changes in place.
     with torch.inference_mode(False), torch.no_grad():
         pairs, before = _find_pairs(model, example)
+        pairs = [pair for pair in pairs if not any(_splits(layer, pair) for layer in heard)]
         if not pairs:
             return Folding(0, total, f"left unfolded: none of {total} batch norms can join a convolution before it")
         problem = _fold_and_check(model, example, pairs, before)
     if problem is not None:
         return Folding(0, total, f"left unfolded: {problem}")
     return Folding(len(pairs), total, f"folded {len(pairs)} of {total} batch norms")
+
+
+def _splits(layer: nn.Module, pair: _Pair) -> bool:
+    """Has a layer the convolution without the norm?"""
+    inside = set(layer.modules())
+    return pair.conv in inside and pair.norm not in inside
 
 
 def _fold_and_check(model: nn.Module, example: Tensor, pairs: list[_Pair], before: list[Tensor]) -> str | None:

@@ -25,6 +25,9 @@ PREVIOUS = "checkpoint.previous.pt"
 
 _PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.device)
 _HEADER_LIMIT = 128
+_Stamp = tuple[int, ...]
+_written: dict[Path, _Stamp] = {}
+"""The checkpoints that this process wrote last, and what the file system said of them: these need not be read."""
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -57,8 +60,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     payload = buffer.getbuffer()
     current = folder / CURRENT
-    keep = folder / PREVIOUS if _is_good(current) else None
+    keep = folder / PREVIOUS if _is_as_written(current) or _is_good(current) else None
     write_atomic(current, b"".join((_header(payload), payload)), keep)
+    _written[current.absolute()] = _stamp(current)
 
 
 def load_checkpoint(folder: Path) -> LoadedCheckpoint | None:
@@ -104,6 +108,20 @@ def _payload(path: Path) -> memoryview:
     if start == 0 or data[:start] != _header(payload):
         raise _Damaged(f"is damaged (digest or length of its {len(data)} bytes is wrong)")
     return payload
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Changes with every change of the file; of the same bytes written again, too."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_as_written(path: Path) -> bool:
+    """Is the file the one that this process wrote last?"""
+    try:
+        return _written.get(path.absolute()) == _stamp(path)
+    except OSError:
+        return False
 
 
 def _is_good(path: Path) -> bool:

@@ -41,12 +41,12 @@ class WeightAverage:
         values = _values(model)
         self._check(values, "the model")
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, average in self._average.items():
-            value = values[name].to(average)
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
-                average.copy_(value)
+        floating = [name for name, average in self._average.items() if average.is_floating_point()]
+        if floating:  # all at once: a kernel for each of hundreds of tensors would take longer to start than to run
+            taken = [values[name].to(self._average[name]) for name in floating]
+            torch._foreach_lerp_([self._average[name] for name in floating], taken, 1 - decay)
+        for name in self._average.keys() - set(floating):
+            self._average[name].copy_(values[name])
         self.updates += 1
 
     def weights(self) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from dlkd.errors import UserError, first_line
 from dlkd.evaluate import accuracy, logits_of
 from dlkd.methods import LossParts, Signals
 from dlkd.store import Lesson, Lessons
+from dlkd.train.calibration import calibrate
 from dlkd.train.checkpoint import load_checkpoint, save_checkpoint
 from dlkd.train.diagnostics import Diagnostics
 from dlkd.train.interrupt import Interrupted, StopRequest
@@ -24,7 +25,6 @@ from dlkd.train.memory import is_out_of_memory, too_large
 from dlkd.train.optim import learning_rate, set_learning_rate
 from dlkd.train.replay import keep_batch
 from dlkd.train.session import Session
-from dlkd.train.setup import calibrate
 from dlkd.train.teach import some_ids
 from dlkd.train.trackers import track, tracked
 
@@ -68,6 +68,7 @@ def fit(session: Session) -> None:
         waits = Waits()
         for step, batch in enumerate(waits.over(batches), start):
             _seed_step(options.seed, step, group.rank)
+            group.draws.manual_seed(_step_key(options.seed, step, 0))  # what one process would draw of the whole batch
             rate = learning_rate(options.optim, step, total, steps.per_epoch)
             set_learning_rate(session.optimizer, rate)
             session.method.start_epoch(step // steps.per_epoch)
@@ -172,7 +173,8 @@ def _parts(session: Session, signals: Signals) -> LossParts:
             return tuple(map(group.gather, value))
         return group.gather(value) if isinstance(value, Tensor) else value
 
-    whole = method.parts(Signals(*map(gathered, signals)))
+    with group.drawing_alike():
+        whole = method.parts(Signals(*map(gathered, signals)))
     return LossParts(whole.total, *(None if p is None else group.own(p) for p in whole[1:]))  # type: ignore[arg-type]
 
 
@@ -206,9 +208,13 @@ def _check_logits(session: Session, logits: Tensor, batch: Batch, step: int, who
     )
 
 
+def _step_key(seed: int, step: int, rank: int) -> int:
+    return int(view_key(seed, step, rank, Stream.STEP))
+
+
 def _seed_step(seed: int, step: int, rank: int) -> None:
     """Dropout and all else that a step draws depend on (seed, step, process) alone."""
-    key = int(view_key(seed, step, rank, Stream.STEP))
+    key = _step_key(seed, step, rank)
     torch.default_generator.manual_seed(key)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(key)

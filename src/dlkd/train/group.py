@@ -32,6 +32,8 @@ class Group:
         launch = Launch.found()
         self.here = launch.world // launch.nodes
         """Of them, on this machine."""
+        self.draws = torch.Generator()
+        """Of what all of them draw alike; seeded anew for every step."""
 
     @property
     def first(self) -> bool:
@@ -75,6 +77,18 @@ class Group:
         """This process's part of what :meth:`gather` gave."""
         count = len(rows) // self.size
         return rows[self.rank * count : (self.rank + 1) * count]
+
+    @contextmanager
+    def drawing_alike(self) -> Iterator[None]:
+        """In the block torch's generator of the CPU is that of :attr:`draws`, as each process's own is not: what is
+        computed of a whole batch is then the same in all of them."""
+        own = torch.get_rng_state()
+        torch.set_rng_state(self.draws.get_state())
+        try:
+            yield
+        finally:
+            self.draws.set_state(torch.get_rng_state())
+            torch.set_rng_state(own)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """The mean gradient, for parameters that are not in the student, which its own wrapper looks after."""

@@ -21,14 +21,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 def largest_that_fits(step: Callable[[int], object], size: int) -> int:
     """The first of size/2, size/4, … samples whose step fits into memory; 0 where none of at least two does."""
     while (size := size // 2) >= 2:
+        # Not where an error is handled: it holds what its step had allocated.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         try:
             step(size)
             return size
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
     return 0
 
 

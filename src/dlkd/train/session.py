@@ -24,7 +24,7 @@ from dlkd.train.ema import WeightAverage
 from dlkd.train.group import Group
 from dlkd.train.layers import Taps
 from dlkd.train.options import ModelOptions, RunOptions
-from dlkd.train.teach import Teaching, check_distances
+from dlkd.train.teach import Teaching
 
 
 @dataclass
@@ -139,11 +139,8 @@ class Session:
             UserError: teacher or probe gave logits that are not finite.
         """
         assert self.teaching is not None
-        if target.is_floating_point() and self.data.train.weights is not None:
-            target = target / target.sum(dim=1, keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
-        found = lesson.difficulty(self.score, [spec.name for spec in self.teaching.specs], target)
-        check_distances(found, ids)
-        return found
+        weighted = self.data.train.weights is not None
+        return self.teaching.difficulty(lesson, self.score, target, ids, weighted=weighted)
 
     def evaluates(self, epoch: int) -> bool:
         """Are held-out figures due after ``epoch``?"""

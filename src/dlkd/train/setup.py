@@ -7,16 +7,14 @@ import logging
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlkd.data import (
-    Batch,
     DataSet,
     FilePixels,
     Steps,
@@ -33,7 +31,6 @@ from dlkd.models import InputFormat, default_input_format, load_initial
 from dlkd.train.auto import precision, settled
 from dlkd.train.ema import WeightAverage
 from dlkd.train.group import Group
-from dlkd.train.interrupt import StopRequest
 from dlkd.train.launch import Launch
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
@@ -163,6 +160,7 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
     device = session.fabric.device
     # A store keeps distances, so that methods that need them can share it with methods that do not.
     with_probes = session.method.needs_probe or distill.store is not None
+    heard = [] if session.layers is None else [stage.path for stage in session.layers.teacher]
     session.teaching = make_teaching(
         distill.teacher,
         distill.probe,
@@ -172,6 +170,7 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
         size=session.size,
         with_probes=with_probes,
         device=device,
+        tapped=heard,
     )
     session.remarks += session.teaching.remarks
     session.level = session.method.level or (DifficultyLevel().to(device) if with_probes else None)
@@ -179,7 +178,7 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
         # Folding has put other layers into the teacher, and torch.compile has not looked at the student yet.
         session.taps = Taps(
             FeatureTap(session.module, [stage.path for stage in session.layers.student]),
-            FeatureTap(loaded.members[0].module, [stage.path for stage in session.layers.teacher]),
+            FeatureTap(loaded.members[0].module, heard),
         )
         session.remarks.append(describe(session.layers))
     connect_lessons(session, distill)
@@ -264,48 +263,3 @@ def input_format_of(model: ModelOptions, data: DataSet, channels: int) -> InputF
         return dataclasses.replace(known, resolution=model.resolution)
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def calibrate(session: Session, stop: StopRequest | None = None) -> bool:
-    """One pass over training views: sets the reference of the level, and the table of averaged levels.
-
-    Returns:
-        False where it was stopped before its end.
-
-    Raises:
-        UserError: teacher or probe gave logits that are not finite.
-    """
-    options = session.options
-    if session.level is None or session.lessons is None or not isinstance(options, DistillOptions):
-        return True
-    session.say("calibrating the difficulty level on training views …")
-    family, views = session.family, max(1, options.probe.level_views)
-    n = len(family.samples)
-    if not options.probe.level_views:
-        n = min(n, options.probe.reference)
-    # By statistics of the batch a distance depends on how many images are together.
-    together = session.steps.batch_size // options.optim.accumulate if options.probe.norm == "batch" else 256
-    rows = []
-    group = session.group
-    for view in range(views):
-        # Whole pairs of one view number: mixed images are part of the family.
-        order = family.order(view)
-        chosen = order[:n] if n < order.size else np.arange(order.size)
-        found = []
-        for part in group.share(np.split(chosen, range(together, len(chosen), together))):
-            batch = family.batch(part, np.full_like(part, view))
-            found.append(_difficulty_of(session, batch.to(session.fabric.device)))
-            if stop and group.size == 1:  # of several, nobody must leave the others alone
-                return False
-        rows.append(torch.cat(group.collect(found)))
-    distances = torch.stack(rows).to(session.fabric.device)
-    session.level.calibrate(distances.flatten())
-    if options.probe.level_views:
-        session.level_table = session.level.over_views(distances)
-    return True
-
-
-def _difficulty_of(session: Session, batch: Batch) -> Tensor:
-    assert session.lessons is not None
-    ids = session.family.samples.ids[batch.positions.cpu().numpy()]
-    return session.difficulty(session.lessons(batch), batch.target, ids)

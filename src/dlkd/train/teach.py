@@ -6,16 +6,20 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlkd.data import DataSet, Samples, plain_batches
 from dlkd.data.samples import Indices
-from dlkd.difficulty import ProbeSpec, auto_sparsity
+from dlkd.difficulty import DifficultyScore, ProbeSpec, auto_sparsity
+from dlkd.difficulty.probe import has_attention
 from dlkd.errors import UserError, first_line
+from dlkd.features.tap import find_layer
 from dlkd.models import LoadedModel
+from dlkd.store import Lesson
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.engine import EngineOptions
 from dlkd.train.options import ProbeOptions, TeacherOptions
@@ -39,6 +43,27 @@ class Teaching(NamedTuple):
     identity: dict[str, object]
     """What its outputs depend on, as JSON values."""
     remarks: tuple[str, ...]
+
+    def difficulty(
+        self, lesson: Lesson, score: DifficultyScore, target: Tensor, ids: Indices, *, weighted: bool
+    ) -> Tensor:
+        """The difficulty ``[B]`` of the views of a lesson.
+
+        Args:
+            lesson: what the teacher says about them.
+            score: what difficulty is.
+            target: their labels, for a score that looks at them.
+            ids: the samples' numbers, for messages.
+            weighted: do some labels count less, so that rows of soft ones do not sum to 1?
+
+        Raises:
+            UserError: teacher or probe gave logits that are not finite.
+        """
+        if weighted and target.is_floating_point():
+            target = target / target.sum(dim=1, keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
+        found = lesson.difficulty(score, [spec.name for spec in self.specs], target)
+        check_distances(found, ids)
+        return found
 
 
 def check_distances(distances: Tensor, ids: Indices) -> None:
@@ -71,9 +96,13 @@ def make_teaching(
     size: int,
     with_probes: bool,
     device: torch.device,
+    tapped: Sequence[str] = (),
 ) -> Teaching:
     """Prune the probes, then fold, then change the memory format: the order matters (folded weights rank
-    differently)."""
+    differently).
+
+    What the layers ``tapped`` of the first teacher return stays what it is.
+    """
     module = loaded.module.to(device)
     seen, labels = _known(options, loaded.members, data)
     remarks = list(loaded.remarks)
@@ -102,9 +131,10 @@ def make_teaching(
         probes = {spec.name: spec.make(module, images) for spec in specs}
     if options.fold:
         example = next(batches(data.train, 1))[0][:8]
+        heard = [find_layer(loaded.members[0].module, path) for path in tapped]
         with _in_one_line("fold the batch norms"):
             for name, model in {"teacher": module, **probes}.items():
-                remarks.append(f"{name}: {fold_batch_norms(model, example).note}")
+                remarks.append(f"{name}: {fold_batch_norms(model, example, heard).note}")
     teacher = FrozenTeacher(
         module,
         probes,
@@ -116,11 +146,18 @@ def make_teaching(
     )
     identity: dict[str, object] = {
         **loaded.identity,
-        "probes": [asdict(s) for s in specs],
+        "probes": [_about_probe(spec, module) for spec in specs],
         "fold": options.fold,
         "precision": options.precision,
     }
     return Teaching(teacher, specs, seen, labels, identity, tuple(remarks))
+
+
+def _about_probe(spec: ProbeSpec, teacher: nn.Module) -> dict[str, object]:
+    """What the outputs of a probe depend on besides the teacher, as JSON values."""
+    # Stores and runs of the time when these projections were left alone are of other probes; all others stay theirs.
+    attention = spec.criterion != "channels" and has_attention(teacher)
+    return {**asdict(spec), **({"attention": True} if attention else {})}
 
 
 @contextlib.contextmanager
@@ -167,9 +204,7 @@ def label_digest(samples: Samples) -> str:
     return hashlib.sha256(samples.ids.tobytes() + samples.labels.numpy().tobytes() + weights).hexdigest()
 
 
-def _auto(
-    probe: ProbeOptions, seen: str, data: DataSet, module: torch.nn.Module, batches: Any, remarks: list[str]
-) -> float:
+def _auto(probe: ProbeOptions, seen: str, data: DataSet, module: nn.Module, batches: Any, remarks: list[str]) -> float:
     if data.held_out is None or seen not in ("kept", "none"):
         why = "there is no held-out part" if data.held_out is None else "they are not known to be new to the teacher"
         remarks.append(
@@ -177,7 +212,7 @@ def _auto(
             "Say --teacher.seen kept if the teacher was not trained on the held-out images"
         )
         return DEFAULT_SPARSITY
-    held_out = list(batches(data.held_out, len(data.held_out)))
+    held_out = partial(batches, data.held_out, len(data.held_out))
     with _in_one_line("choose --probe.sparsity"):
         found = auto_sparsity(module, held_out, keep=probe.keep, scope=probe.scope)
     kept = dict(found.table)[found.sparsity]
