@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from soak_child import Death
 
-from dlkd.files import RESULTS, TEMPORARY
+from dlkd.files import TEMPORARY
+from dlkd.run_folder import RESULTS
 from dlkd.train.checkpoint import CURRENT, PREVIOUS, load_checkpoint
 
 RESUMABLE, KILLED = 75, -9

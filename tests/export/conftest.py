@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dlkd.data import load_data, plain_batches
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 from dlkd.models import load_model
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dlkd.data import centre_crop, load_data
 from dlkd.export import read_preprocessing
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 from dlkd.models import load_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

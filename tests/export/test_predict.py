@@ -16,7 +16,7 @@ from PIL import Image
 from dlkd.data import load_data
 from dlkd.export import open_predictor
 from dlkd.export.predict import answers, pictures
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 
 
 def rows(file):

@@ -9,7 +9,8 @@ import torch
 from dlkd import DataOptions
 from dlkd.data import load_data
 from dlkd.errors import UserError
-from dlkd.jobs.evaluate import EvaluateOptions, data_of_run, evaluate
+from dlkd.jobs.evaluate import EvaluateOptions, evaluate
+from dlkd.jobs.of_run import data_of_run
 
 
 def figures_of(run, split="test"):

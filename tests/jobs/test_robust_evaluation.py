@@ -198,7 +198,7 @@ def test_one_clear_line(dlkd, teacher, options, message):
 @pytest.mark.parametrize("text", ["views: 3", "{probe: {sparsity: 0.1, nonsense: 2}, views: {}, seed: 1}", "views: {}"])
 def test_damaged_config(tmp_path, text):
     from dlkd.errors import UserError
-    from dlkd.jobs.evaluate import reference_of_run
+    from dlkd.jobs.of_run import reference_of_run
 
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):

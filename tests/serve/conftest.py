@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dlkd.data import load_data, plain_batches
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 
 HOSTILE = ["<script>window.hacked=1</script>", "<img src=x onerror=window.hacked=2>", "caf\udce9", "a\nb"]
 

@@ -16,8 +16,7 @@ from dlkd.audit.job import PREDICTIONS, RESULTS
 from dlkd.audit.scores import KEEP, RELABEL, label_posterior, self_confidence, suggested_actions
 from dlkd.data.sources.table import read_table
 from dlkd.errors import UserError, first_line
-from dlkd.files import write_atomic
-from dlkd.jobs.evaluate import check_new_file
+from dlkd.files import check_new_file, write_atomic
 from dlkd.regular import read_regular
 from dlkd.report.table import check_table, table_bytes
 

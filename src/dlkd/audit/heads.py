@@ -26,9 +26,9 @@ from dlkd.data import DataSet, load_data, stratified_split, view_family
 from dlkd.data.samples import Indices
 from dlkd.difficulty import ProbeSpec
 from dlkd.errors import UserError
-from dlkd.jobs.evaluate import pick_device
 from dlkd.models import CheckpointError, load_model
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
+from dlkd.train.device import pick_device
 from dlkd.train.options import ProbeOptions
 from dlkd.train.setup import input_format_of, make_student
 

@@ -25,20 +25,18 @@ from dlkd.audit.scores import ACTIONS, RELABEL, label_posterior, margin, self_co
 from dlkd.audit.sheet import Sheet
 from dlkd.data import FilePixels, Samples
 from dlkd.errors import UserError
-from dlkd.files import (
+from dlkd.files import clean_temporaries, write_atomic, write_json
+from dlkd.jobs.card import CONFIG, machine, plain
+from dlkd.report.table import table_bytes
+from dlkd.run_folder import (
     MARKER,
     busy_folder,
     check_outside,
     check_run_folder,
-    clean_temporaries,
     forget_replaced,
     made_by,
     new_run_folder,
-    write_atomic,
-    write_json,
 )
-from dlkd.jobs.card import CONFIG, machine, plain
-from dlkd.report.table import table_bytes
 
 RESULTS, SHEET, PREDICTIONS = "audit.json", "audit.html", "predictions.npz"
 WRITING = ("out", "overwrite", "table", "thumbnails", "thumbnail_side")

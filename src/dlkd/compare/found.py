@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ from dlkd.compare.final import FINAL, FINAL_PREDICTIONS
 from dlkd.compare.study import WHERE, Cell
 from dlkd.compare.work import failure, mend
 from dlkd.errors import UserError
-from dlkd.files import MARKER, RESULTS
+from dlkd.jobs.as_begun import read_json
 from dlkd.jobs.card import CONFIG, INVOCATION, PREDICTIONS, plain
+from dlkd.run_folder import MARKER, RESULTS
 from dlkd.train.auto import as_recorded
 
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -79,9 +79,9 @@ def read_cells(cells: Sequence[Cell]) -> list[Found]:
 def _read(cell: Cell) -> Found:
     folder = cell.options.out
     _check_same(cell)
-    results = _read_json(folder / RESULTS)
+    results = _json(folder / RESULTS)
     if (folder / FINAL).is_file():
-        results["test"] = _read_json(folder / FINAL)
+        results["test"] = _json(folder / FINAL)
     try:
         figures = {name: value for name, path in FIGURES.items() if (value := _at_path(results, path)) is not None}
         whole = all(map(math.isfinite, figures.values())) and "held_out" in figures
@@ -90,7 +90,7 @@ def _read(cell: Cell) -> Found:
         whole = False
     if not whole:
         raise UserError(_damaged(folder / RESULTS))
-    card = _read_json(folder / MARKER).get("data")
+    card = _json(folder / MARKER).get("data")
     if not isinstance(card, dict):
         raise UserError(_damaged(folder / MARKER))
     return Found(cell, figures, _answers(folder), results, tuple(str(card.get(part)) for part in ("images", "labels")))
@@ -98,7 +98,7 @@ def _read(cell: Cell) -> Found:
 
 def reason_of(cell: Cell) -> str:
     """Why a cell could not be run."""
-    return str(_read_json(failure(cell)).get("reason"))
+    return str(_json(failure(cell)).get("reason"))
 
 
 def _check_same(cell: Cell) -> None:
@@ -168,14 +168,15 @@ def _at_path(results: Mapping[str, Any], path: Sequence[str]) -> float | None:
     return None if found is None else float(found)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(_damaged(file)) from error
+def _mend(file: Path) -> str:
+    """What to do about a damaged file: of a run its folder, of what was made of it that file."""
+    made_again = file if file.name in (FINAL, FINAL_PREDICTIONS) or file.name.endswith(".failed.json") else file.parent
+    return mend(made_again)
 
 
 def _damaged(file: Path) -> str:
-    """What to delete: of a run its folder, of what was made of it that file."""
-    made_again = file if file.name in (FINAL, FINAL_PREDICTIONS) or file.name.endswith(".failed.json") else file.parent
-    return f"{file} is damaged; {mend(made_again)}"
+    return f"{file} is damaged; {_mend(file)}"
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return read_json(file, _mend(file))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlkd.errors import UserError
-from dlkd.files import CARD_BYTES, MARKER, RESULTS, made_by
 from dlkd.regular import read_regular
+from dlkd.run_folder import CARD_BYTES, MARKER, RESULTS, made_by
 
 ONE = "all"
 """Name of the only condition or pair where none is given."""

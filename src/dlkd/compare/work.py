@@ -16,10 +16,11 @@ import yaml
 
 from dlkd.compare.study import WHERE, Cell
 from dlkd.errors import UserError, first_line
-from dlkd.files import RESULTS, held, write_atomic, write_json
+from dlkd.files import held, write_atomic, write_json
 from dlkd.jobs.card import CONFIG, config_text
 from dlkd.jobs.run import run_or_go_on
 from dlkd.quiet import is_quiet, quietly
+from dlkd.run_folder import RESULTS
 from dlkd.train.interrupt import RESUMABLE, Interrupted
 from dlkd.train.options import DistillOptions
 

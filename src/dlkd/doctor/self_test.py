@@ -16,9 +16,10 @@ import torch
 from dlkd.data import DataOptions
 from dlkd.doctor.line import Line
 from dlkd.errors import UserError, first_line
-from dlkd.jobs.evaluate import EvaluateOptions, evaluate, pick_device
+from dlkd.jobs.evaluate import EvaluateOptions, evaluate
 from dlkd.jobs.run import run
 from dlkd.losses import kd_loss
+from dlkd.train.device import pick_device
 from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
 from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions

@@ -17,7 +17,7 @@ from dlkd.evaluate import check_finite
 from dlkd.export.runners import Runner
 from dlkd.export.student import Student
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 from dlkd.pages.plain_yaml import read_plain
 
 Split = Literal["test", "held_out"]

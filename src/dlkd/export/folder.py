@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlkd.errors import UserError
-from dlkd.files import LOCK, TEMPORARY, busy_folder, clean_temporaries, write_json
+from dlkd.files import TEMPORARY, clean_temporaries, write_json
+from dlkd.run_folder import LOCK, busy_folder
 
 RECORD, REJECTED_RECORD = "export.json", "export.rejected.json"
 """What was found of an export, and of one that disagrees with its student."""

@@ -10,10 +10,10 @@ import yaml
 import dlkd
 from dlkd.errors import UserError, first_line
 from dlkd.export.student import Student
-from dlkd.files import MARKER, RESULTS
 from dlkd.models.registry import resolve_name
 from dlkd.models.trained import DESCRIPTION_BYTES
 from dlkd.regular import read_regular
+from dlkd.run_folder import MARKER, RESULTS
 
 FIGURES = {
     "accuracy": "accuracy, %",

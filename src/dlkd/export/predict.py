@@ -15,7 +15,8 @@ from dlkd.data.sources.source import IMAGE_SUFFIXES
 from dlkd.errors import UserError, first_line
 from dlkd.export.predictor import Answer, Predictor, open_predictor
 from dlkd.export.rows import rows_to
-from dlkd.jobs.evaluate import check_new_file, pick_device
+from dlkd.files import check_new_file
+from dlkd.train.device import pick_device
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from dlkd.errors import UserError, first_line
 from dlkd.export.preprocessing import Preprocessing
-from dlkd.files import unfinished
 from dlkd.jobs.card import CONFIG
 from dlkd.models import LoadedModel, load_model
 from dlkd.models.registry import resolve_name
@@ -16,6 +15,7 @@ from dlkd.models.trained import DESCRIPTION_BYTES, STUDENT_FILE
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.typed import typed
 from dlkd.regular import read_regular
+from dlkd.run_folder import unfinished
 from dlkd.train.options import TeacherOptions
 
 IN_MEMORY = ("digits", "cifar10", "cifar100", "npz")

@@ -13,8 +13,8 @@ import yaml
 from dlkd.arrays import read_arrays, write_arrays
 from dlkd.data import DataSet
 from dlkd.errors import UserError
-from dlkd.files import MARKER
 from dlkd.jobs.card import CONFIG, config_text, run_card
+from dlkd.run_folder import MARKER
 from dlkd.train.auto import as_recorded
 from dlkd.train.options import DistillOptions, RunOptions
 from dlkd.train.session import Session
@@ -90,12 +90,12 @@ def _read_page(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """What a run left; UserError where it is damaged."""
+def read_json(file: Path, mend: str = "start the run anew with --overwrite") -> dict[str, Any]:
+    """What a run left; UserError where it is damaged, with what to do then."""
     try:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} is damaged; start the run anew with --overwrite") from error
+        raise UserError(f"{file} is damaged; {mend}") from error
 
 
 def _check_same_options(options: RunOptions, config: Path) -> None:

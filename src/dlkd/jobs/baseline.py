@@ -12,9 +12,9 @@ import numpy as np
 
 from dlkd.arrays import read_arrays
 from dlkd.errors import UserError
-from dlkd.files import RESULTS
 from dlkd.jobs.card import PREDICTIONS
 from dlkd.methods import LossOptions
+from dlkd.run_folder import RESULTS
 from dlkd.train.auto import rate_of
 from dlkd.train.launch import Launch
 from dlkd.train.options import DistillOptions, FeatureOptions, ProbeOptions, StorageOptions, TeacherOptions

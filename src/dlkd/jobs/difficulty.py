@@ -23,11 +23,11 @@ from dlkd.data import (
 )
 from dlkd.difficulty import DifficultyLevel, DifficultyScore, ScoreName
 from dlkd.errors import UserError
-from dlkd.files import write_atomic
-from dlkd.jobs.evaluate import check_new_file, pick_device
+from dlkd.files import check_new_file, write_atomic
 from dlkd.report import Page, Picture, pictures
 from dlkd.report.table import check_table, table_bytes
 from dlkd.teacher import TeacherOutput
+from dlkd.train.device import pick_device
 from dlkd.train.engine import EngineOptions
 from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from dlkd.data import ArrayPixels, DataOptions, DataSet, Samples, ViewOptions, load_data
-from dlkd.difficulty import DifficultyScore
-from dlkd.errors import UserError, first_line
+from dlkd.data import ArrayPixels, DataOptions, DataSet, Samples, load_data
+from dlkd.errors import UserError
 from dlkd.evaluate import mislabelled, parse_corruptions, parse_severities, print_figures, robustness
 from dlkd.evaluate.corruptions import check_corruptions
-from dlkd.files import write_json
+from dlkd.files import check_new_file, write_json
 from dlkd.jobs.card import CONFIG, machine
+from dlkd.jobs.of_run import data_of_run, reference_of_run
 from dlkd.jobs.teacher_answers import Reference, TeacherAnswers, teacher_answers
-from dlkd.methods import LossOptions, make_method
 from dlkd.models import load_model
-from dlkd.pages.plain_yaml import read_plain
-from dlkd.pages.typed import typed
-from dlkd.train.options import ProbeOptions, RunOptions, TeacherOptions
-from dlkd.train.setup import make_fabric
+from dlkd.train.device import pick_device
+from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching
 from dlkd.train.teachers import image_side
 
@@ -171,68 +165,3 @@ def _about(teaching: Teaching, data: DataSet) -> dict[str, object]:
 def side_of(samples: Samples, size: int) -> int:
     """The shorter side in pixels of images as a model is shown them; ``size`` is that of those from files."""
     return min(samples.pixels.array.shape[-2:]) if isinstance(samples.pixels, ArrayPixels) else size
-
-
-def data_of_run(folder: Path) -> DataOptions:
-    """The images and labels that the run in ``folder`` was told to use."""
-    with _config(folder) as config:
-        # What has no label has no figures either.
-        asked = dataclasses.replace(typed(DataOptions, config["data"]), unlabelled=None)
-        if "root" not in config["data"]:
-            raise ValueError("it does not say where the data are")
-        asked.check()
-        before, colon, _ = asked.name.partition(":")
-        if colon and before != "hf":
-            raise UserError(
-                f"the run in {folder} was made with the data factory {asked.name!r}, which would be imported and run; "
-                "if you trust it, state the --data options"
-            )
-        return asked
-
-
-def reference_of_run(folder: Path, classes: int) -> Reference:
-    """What difficulty was in the run in ``folder``, and what its level was calibrated on; of a run without a teacher,
-    its views alone."""
-    with _config(folder) as config:
-        found = Reference(typed(ViewOptions, config["views"]), int(config["seed"]))
-        if "probe" not in config:
-            return found
-        found = found._replace(
-            probe=typed(ProbeOptions, config["probe"]), batch_size=int(config["optim"]["batch_size"])
-        )
-        if ":" in (name := str(config["method"])):
-            print(
-                f"note: difficulty is that of the defaults: the method of the run is {name:.80}, which would be "
-                "imported and run"
-            )
-            return found
-        method = make_method(name, typed(LossOptions, config["loss"]), classes)
-        return found._replace(score=method.score or DifficultyScore(), level=method.level)
-
-
-@contextlib.contextmanager
-def _config(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every option of the run in ``folder``; what goes wrong in the block is told in one line."""
-    file = folder / CONFIG
-    try:
-        yield read_plain(file)
-    except UserError:
-        raise
-    except Exception as error:  # YAML has many, and so have options of the wrong kind
-        reason = first_line(error)
-        raise UserError(f"{file} is damaged ({reason}); state the --data options") from error
-
-
-def check_new_file(path: Path, *, overwrite: bool) -> None:
-    """Say before hours of work why ``path`` cannot be written."""
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} is there already; give --overwrite to replace it, or another --out")
-    if path.is_dir():
-        raise UserError(f"expected --out to be a file, but {path} is a folder")
-    if not path.parent.is_dir():
-        raise UserError(f"expected the folder of --out {path} to exist; make it first")
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` is the accelerator, if there is one."""
-    return make_fabric(RunOptions(device=device)).device

@@ -19,11 +19,12 @@ from dlkd.evaluate import (
     mislabelled,
     reliability,
 )
-from dlkd.files import MARKER, RESULTS, write_atomic, write_json
+from dlkd.files import write_atomic, write_json
 from dlkd.jobs.baseline import WORDS, against_baseline
 from dlkd.jobs.card import PREDICTIONS, machine, trained_on
 from dlkd.models import save_student
 from dlkd.report import run_page
+from dlkd.run_folder import MARKER, RESULTS
 from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
 from dlkd.train.trackers import end_tracking

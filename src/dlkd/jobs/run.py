@@ -11,23 +11,22 @@ from typing import Any
 from rich.console import Console
 
 from dlkd.errors import UserError, first_line, printable
-from dlkd.files import (
-    MARKER,
-    RESULTS,
-    busy_folder,
-    check_outside,
-    check_run_folder,
-    clean_temporaries,
-    forget_replaced,
-    new_run_folder,
-    write_atomic,
-)
+from dlkd.files import clean_temporaries, write_atomic
 from dlkd.jobs.as_begun import as_begun, check_labels, check_unchanged, read_json, save_labels
 from dlkd.jobs.baseline import baseline_folder, baseline_options, check_baseline
 from dlkd.jobs.card import CONFIG, config_text, run_card
 from dlkd.jobs.results import finish
 from dlkd.preflight import Preflight, preflight
 from dlkd.quiet import is_quiet
+from dlkd.run_folder import (
+    MARKER,
+    RESULTS,
+    busy_folder,
+    check_outside,
+    check_run_folder,
+    forget_replaced,
+    new_run_folder,
+)
 from dlkd.store.shards import SETTINGS, locked
 from dlkd.train.auto import said
 from dlkd.train.checkpoint import CURRENT

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dlkd.errors import UserError, first_line
-from dlkd.files import unfinished, write_atomic
+from dlkd.files import write_atomic
 from dlkd.models.checkpoint import CheckpointError, load_weights
 from dlkd.models.input_format import MAX_SIDE, InputFormat
 from dlkd.models.published import published
 from dlkd.models.registry import build_model, default_input_format, resolve_name
+from dlkd.run_folder import unfinished
 
 STUDENT_FILE = "student.safetensors"
 """The weights in a run folder; what they are is in the JSON file beside them."""

@@ -18,8 +18,8 @@ from dlkd.errors import UserError
 from dlkd.evaluate.figures import NAMES
 from dlkd.export.graph import WithInputFormat
 from dlkd.export.student import Student, read_student
-from dlkd.files import RESULTS
 from dlkd.models.registry import resolve_name
+from dlkd.run_folder import RESULTS
 from dlkd.train.log import METRICS
 
 REPORT = "report.html"

@@ -12,13 +12,14 @@ from rich.console import Console
 
 from dlkd.data import DataOptions, load_data
 from dlkd.errors import UserError
-from dlkd.files import new_run_folder, write_atomic, write_json
+from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine, plain
 from dlkd.jobs.difficulty import DifficultyOptions, difficulty
 from dlkd.jobs.run import run as run_job
 from dlkd.methods import LossOptions, resolve_loss
 from dlkd.quickstart.page import render
 from dlkd.quickstart.summary import print_table, summarise
+from dlkd.run_folder import new_run_folder
 from dlkd.train.engine import EngineOptions
 from dlkd.train.interrupt import Interrupted
 from dlkd.train.optim import OptimOptions

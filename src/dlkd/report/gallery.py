@@ -12,7 +12,7 @@ import numpy as np
 
 from dlkd.data import Samples, load_data
 from dlkd.errors import UserError, first_line
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 from dlkd.report.by_image import disagreement
 from dlkd.report.page import Card, Section, Shelf
 from dlkd.report.runs import Answers, Part, Run, readable

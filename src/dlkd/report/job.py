@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkd.errors import UserError
-from dlkd.files import write_atomic
-from dlkd.jobs.evaluate import check_new_file
+from dlkd.files import check_new_file, write_atomic
 from dlkd.report.gallery import Opened, open_images
 from dlkd.report.runs import Run, read_runs
 from dlkd.report.same import common_part, remarks

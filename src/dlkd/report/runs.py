@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from dlkd.arrays import read_arrays
 from dlkd.errors import UserError, first_line, printable
-from dlkd.files import CARD_BYTES, MARKER, RESULTS, made_by, unfinished
 from dlkd.jobs.card import INVOCATION, PREDICTIONS
 from dlkd.models.trained import STUDENT_FILE
 from dlkd.regular import read_regular
+from dlkd.run_folder import CARD_BYTES, MARKER, RESULTS, made_by, unfinished
 from dlkd.train.log import METRICS
 
 Part = Literal["test", "held_out"]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dlkd.errors import UserError
-from dlkd.jobs.evaluate import pick_device
+from dlkd.train.device import pick_device
 
 PACKAGES = ("starlette", "uvicorn", "python_multipart")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -14,14 +14,14 @@ from dlkd.difficulty import DifficultyLevel, DifficultyScore
 from dlkd.errors import UserError, first_line
 from dlkd.export import Preprocessing
 from dlkd.export.student import teacher_options
-from dlkd.files import CARD_BYTES, MARKER
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.evaluate import data_of_run
+from dlkd.jobs.of_run import data_of_run
 from dlkd.methods import Composition, LossOptions, Signals, make_method
 from dlkd.methods.temperatures import TargetTemperature, TemperatureByDifficulty
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.typed import typed
 from dlkd.regular import read_regular
+from dlkd.run_folder import CARD_BYTES, MARKER
 from dlkd.serve.picture import Refused
 from dlkd.teacher import TeacherOutput
 from dlkd.train.checkpoint import CURRENT, load_checkpoint

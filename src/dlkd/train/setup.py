@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,14 +19,14 @@ from dlkd.data import (
     view_family,
 )
 from dlkd.difficulty import DifficultyLevel
-from dlkd.errors import UserError, first_line
+from dlkd.errors import UserError
 from dlkd.features import FeatureTap
 from dlkd.methods import Composition, make_method, resolve_loss
 from dlkd.models import InputFormat, default_input_format, load_initial
-from dlkd.train.auto import precision, settled
+from dlkd.train.auto import settled
+from dlkd.train.device import make_fabric
 from dlkd.train.ema import WeightAverage
 from dlkd.train.group import Group
-from dlkd.train.launch import Launch
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer
@@ -40,8 +35,6 @@ from dlkd.train.session import Session
 from dlkd.train.teach import make_teaching
 from dlkd.train.teachers import LoadedTeacher, image_side, load_teacher
 from dlkd.train.unlabelled import check_unlabelled
-
-PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def make_session(options: RunOptions, *, quiet: bool = False) -> Session:
@@ -182,56 +175,6 @@ def _add_teacher(session: Session, distill: DistillOptions, loaded: LoadedTeache
         )
         session.remarks.append(describe(session.layers))
     connect_lessons(session, distill)
-
-
-def make_fabric(options: RunOptions) -> Fabric:
-    """Device, precision and the processes that were started together; refuses a device that is not there."""
-    launch = Launch.found()
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    kind, _, number = options.device.partition(":")
-    there = {
-        "auto": True,
-        "cpu": not number,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if kind not in there or (number and not number.isdigit()):
-        raise UserError(f"expected --device to be auto, cpu, cuda, cuda:N or mps, but got {options.device!r}")
-    if not there[kind] or (number and int(number) >= torch.cuda.device_count()):
-        raise UserError(f"there is no device {options.device} on this machine; use --device auto")
-    devices: Any = [int(number)] if number else 1
-    if options.engine.precision == "fp16" and (kind == "cpu" or (kind == "auto" and not torch.cuda.is_available())):
-        raise UserError("expected --engine.precision fp32 or bf16 on a CPU, but got fp16")
-    on = ("cuda" if torch.cuda.is_available() else "cpu") if kind == "auto" else kind
-    plugin: Any = PRECISION[precision(options.engine, on)]
-    if launch.world == 1:
-        return Fabric(accelerator=kind, devices=devices, precision=plugin)
-    if number:
-        raise UserError(
-            f"expected --device {kind} with {launch.world} processes, each of which takes its own, but got "
-            f"{options.device}"
-        )
-    here = launch.world // launch.nodes
-    # Of convolutions from one channel, whose strides mean nothing.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    try:
-        fabric = Fabric(
-            accelerator=kind,
-            devices=here,
-            num_nodes=launch.nodes,
-            strategy="ddp",
-            precision=plugin,
-            # Told, not found: of tasks in an interactive shell of SLURM's, Lightning would start processes of its own.
-            plugins=[SLURMEnvironment() if launch.by == "srun" else TorchElasticEnvironment()],
-        )
-        fabric.launch()
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"could not reach the other of {launch.world} processes: {first_line(error)}; look at what they said, and "
-            "whether the address and port of the first can be reached"
-        ) from error
-    return fabric
 
 
 def make_student(model: ModelOptions, data: DataSet, channels: int, seed: int, prefix: str) -> tuple[nn.Module, str]:
