@@ -28,8 +28,8 @@ from random_runs import PAIRS, Runs, choose, in_memory, ready_batches, timed
 from torch.profiler import ProfilerActivity, profile
 
 from dlkd.files import write_json
-from dlkd.train.fit import train_step
 from dlkd.train.session import Session
+from dlkd.train.step import train_step
 from losses import about
 
 DEAREST = 10

@@ -17,11 +17,11 @@ from dlkd.errors import UserError
 from dlkd.models import build_model
 from dlkd.preflight import Finding, Preflight, cost, preflight
 from dlkd.train.engine import EngineOptions
-from dlkd.train.fit import train_step
 from dlkd.train.memory import largest_that_fits
 from dlkd.train.optim import OptimOptions, make_optimizer
 from dlkd.train.options import ProbeOptions
 from dlkd.train.setup import make_session
+from dlkd.train.step import train_step
 
 
 def finding(found, what):
