@@ -43,7 +43,8 @@ from dlkd.difficulty import probe_distance
 from dlkd.evaluate.statistics import spread
 from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine
-from dlkd.train.options import ModelOptions, ProbeOptions
+from dlkd.train.options import ModelOptions
+from dlkd.train.teacher_options import ProbeOptions
 
 Floats = npt.NDArray[np.floating]
 SPARSITIES = [0.1, 0.3]

@@ -21,10 +21,11 @@ from dlkd.store import Shard, build
 from dlkd.train.engine import EngineOptions
 from dlkd.train.lessons import release_teacher, stores
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions
+from dlkd.train.options import DistillOptions, ModelOptions
 from dlkd.train.session import Session
 from dlkd.train.setup import make_session
 from dlkd.train.step import train_step
+from dlkd.train.teacher_options import TeacherOptions
 
 READY = 8
 """Batches that steps in memory take turns with."""

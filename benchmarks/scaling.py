@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from random_runs import PAIRS, Pair, Runs, choose, in_memory, ready_batches, take_turns, through_the_loader
 
-from dlkd.train.options import StorageOptions
+from dlkd.train.teacher_options import StorageOptions
 
 TIMES = (1, 2, 4, 8)
 SMALL = Pair("resnet8", "resnet8")

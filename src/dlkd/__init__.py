@@ -19,7 +19,7 @@ _HOME = {
     "FrozenTeacher": "dlkd.teacher",
     "InputFormat": "dlkd.models",
     "ModelOptions": "dlkd.train.options",
-    "TeacherOptions": "dlkd.train.options",
+    "TeacherOptions": "dlkd.train.teacher_options",
     "TrainOptions": "dlkd.train.options",
     "kd_loss": "dlkd.losses",
     "probe_distance": "dlkd.difficulty",
@@ -62,8 +62,9 @@ if TYPE_CHECKING:
     from dlkd.models import InputFormat
     from dlkd.notebook import Run, distill, train_classifier
     from dlkd.teacher import FrozenTeacher
-    from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions, TrainOptions
+    from dlkd.train.options import DistillOptions, ModelOptions, TrainOptions
     from dlkd.train.replay import replay
+    from dlkd.train.teacher_options import TeacherOptions
 
 
 def __getattr__(name: str) -> object:

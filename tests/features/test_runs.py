@@ -13,17 +13,10 @@ from dlkd.methods import LossOptions
 from dlkd.models import build_model, load_model
 from dlkd.train import fit
 from dlkd.train.checkpoint import load_checkpoint
-from dlkd.train.options import (
-    DataOptions,
-    DistillOptions,
-    EngineOptions,
-    FeatureOptions,
-    ModelOptions,
-    OptimOptions,
-    TeacherOptions,
-)
+from dlkd.train.options import DataOptions, DistillOptions, EngineOptions, ModelOptions, OptimOptions
 from dlkd.train.replay import keep_batch
 from dlkd.train.setup import make_session
+from dlkd.train.teacher_options import FeatureOptions, TeacherOptions
 
 MODELS = """
     import timm

@@ -14,7 +14,8 @@ from dlkd.cli.named_code import check_named_code
 from dlkd.errors import UserError
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.recipes import recipe_names, resolve_config
-from dlkd.train.options import DistillOptions, ModelOptions, TeacherOptions
+from dlkd.train.options import DistillOptions, ModelOptions
+from dlkd.train.teacher_options import TeacherOptions
 
 PIECES = [
     b"!!python/object/apply:os.mkdir ['canary']",

@@ -19,9 +19,9 @@ from dlkd.preflight import Finding, Preflight, cost, preflight
 from dlkd.train.engine import EngineOptions
 from dlkd.train.memory import largest_that_fits
 from dlkd.train.optim import OptimOptions, make_optimizer
-from dlkd.train.options import ProbeOptions
 from dlkd.train.setup import make_session
 from dlkd.train.step import train_step
+from dlkd.train.teacher_options import ProbeOptions
 
 
 def finding(found, what):

@@ -14,9 +14,10 @@ from dlkd.models import load_model
 from dlkd.train.calibration import calibrate
 from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import DistillOptions, ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, TrainOptions
 from dlkd.train.setup import make_session
 from dlkd.train.step import train_step
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 
 FACTORIES = """
 import torch

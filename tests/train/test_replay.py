@@ -9,10 +9,11 @@ from dlkd.errors import UserError
 from dlkd.methods import LossOptions
 from dlkd.train.calibration import calibrate
 from dlkd.train.engine import EngineOptions
-from dlkd.train.options import DataOptions, DistillOptions, ModelOptions, TeacherOptions
+from dlkd.train.options import DataOptions, DistillOptions, ModelOptions
 from dlkd.train.replay import BAD_BATCH, keep_batch
 from dlkd.train.setup import make_session
 from dlkd.train.step import _signals
+from dlkd.train.teacher_options import TeacherOptions
 
 
 def test_a_run_that_diverges_keeps_its_batch(tmp_path, dlkd, distill):

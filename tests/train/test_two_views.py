@@ -10,9 +10,10 @@ from dlkd.data import DataOptions, ViewOptions
 from dlkd.methods import Signals
 from dlkd.train.calibration import calibrate
 from dlkd.train.engine import EngineOptions
-from dlkd.train.options import DistillOptions, ModelOptions, OptimOptions, TeacherOptions
+from dlkd.train.options import DistillOptions, ModelOptions, OptimOptions
 from dlkd.train.setup import make_session
 from dlkd.train.step import train_step
+from dlkd.train.teacher_options import TeacherOptions
 
 
 def session_of(teacher, out, method, **views):

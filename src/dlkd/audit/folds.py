@@ -17,8 +17,8 @@ from dlkd.errors import UserError
 from dlkd.files import write_atomic
 from dlkd.jobs.run import run_or_go_on
 from dlkd.train.interrupt import Interrupted
-from dlkd.train.options import TeacherOptions
 from dlkd.train.teach import label_digest
+from dlkd.train.teacher_options import TeacherOptions
 
 ABOUT = "about.txt"
 """Names the images and labels that the answers beside it are about."""

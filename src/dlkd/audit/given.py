@@ -13,8 +13,8 @@ from dlkd.audit.options import AuditOptions
 from dlkd.data import DataOptions, DataSet, Samples, ViewFamily, load_data, plain_batches, view_family
 from dlkd.teacher import FrozenTeacher
 from dlkd.train.device import pick_device
-from dlkd.train.options import TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
+from dlkd.train.teacher_options import TeacherOptions
 from dlkd.train.teachers import image_side, load_teacher
 
 SURER = 0.6

@@ -29,8 +29,8 @@ from dlkd.errors import UserError
 from dlkd.models import CheckpointError, load_model
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.device import pick_device
-from dlkd.train.options import ProbeOptions
 from dlkd.train.setup import input_format_of, make_student
+from dlkd.train.teacher_options import ProbeOptions
 
 Floats = npt.NDArray[np.floating]
 PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)

@@ -12,7 +12,8 @@ from dlkd.methods import LabelOptions
 from dlkd.report.table import check_table
 from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import ModelOptions, ProbeOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import ModelOptions, TrainOptions
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 
 
 @dataclass(frozen=True)

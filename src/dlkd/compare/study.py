@@ -21,7 +21,8 @@ from dlkd.pages.merge import Page, merged, nested
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.recipes import resolve_config
 from dlkd.pages.typed import TypedOptions
-from dlkd.train.options import DistillOptions, StorageOptions
+from dlkd.train.options import DistillOptions
+from dlkd.train.teacher_options import StorageOptions
 
 GROUPS = [name for name, hint in known_options(DistillOptions).items() if is_dataclass(hint)]
 """Options of a run that hold options."""

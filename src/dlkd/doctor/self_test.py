@@ -22,7 +22,8 @@ from dlkd.losses import kd_loss
 from dlkd.train.device import pick_device
 from dlkd.train.engine import EngineOptions
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.teacher_options import TeacherOptions
 
 CLOSE = 1e-5
 """Relative difference that single precision is allowed."""

@@ -19,7 +19,7 @@ from dlkd.export.preprocessing import INPUT, Preprocessing
 from dlkd.export.runners import onnx_session
 from dlkd.export.student import Student, teacher_options
 from dlkd.models import build_model, default_input_format
-from dlkd.train.options import TeacherOptions
+from dlkd.train.teacher_options import TeacherOptions
 from dlkd.train.teachers import load_teacher
 
 BATCHES = (1, 32)

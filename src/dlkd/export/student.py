@@ -16,7 +16,7 @@ from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.typed import typed
 from dlkd.regular import read_regular
 from dlkd.run_folder import unfinished
-from dlkd.train.options import TeacherOptions
+from dlkd.train.teacher_options import TeacherOptions
 
 IN_MEMORY = ("digits", "cifar10", "cifar100", "npz")
 """Data sets whose images are shown as they are; those of files are resized and cropped."""

@@ -17,8 +17,9 @@ from dlkd.methods import LossOptions
 from dlkd.run_folder import RESULTS
 from dlkd.train.auto import rate_of
 from dlkd.train.launch import Launch
-from dlkd.train.options import DistillOptions, FeatureOptions, ProbeOptions, StorageOptions, TeacherOptions
+from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
+from dlkd.train.teacher_options import FeatureOptions, ProbeOptions, StorageOptions, TeacherOptions
 
 WORDS = {"test": "test", "held_out": "held-out"}
 """What images are called that figures are of."""

@@ -29,8 +29,8 @@ from dlkd.report.table import check_table, table_bytes
 from dlkd.teacher import TeacherOutput
 from dlkd.train.device import pick_device
 from dlkd.train.engine import EngineOptions
-from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, check_distances, make_teaching
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 from dlkd.train.teachers import image_side, load_teacher
 
 BATCH = 256

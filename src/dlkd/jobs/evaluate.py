@@ -18,8 +18,8 @@ from dlkd.jobs.of_run import data_of_run, reference_of_run
 from dlkd.jobs.teacher_answers import Reference, TeacherAnswers, teacher_answers
 from dlkd.models import load_model
 from dlkd.train.device import pick_device
-from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 from dlkd.train.teachers import image_side
 
 

@@ -16,7 +16,7 @@ from dlkd.jobs.teacher_answers import Reference
 from dlkd.methods import LossOptions, make_method
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.typed import typed
-from dlkd.train.options import ProbeOptions
+from dlkd.train.teacher_options import ProbeOptions
 
 
 def data_of_run(folder: Path) -> DataOptions:

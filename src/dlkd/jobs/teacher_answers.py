@@ -12,8 +12,8 @@ from dlkd.difficulty import DifficultyLevel, DifficultyScore
 from dlkd.store import LiveLessons
 from dlkd.train.calibration import TOGETHER, reference_distances
 from dlkd.train.engine import EngineOptions
-from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, make_teaching
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 from dlkd.train.teachers import load_teacher
 
 

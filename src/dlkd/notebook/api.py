@@ -15,7 +15,8 @@ from dlkd.models import InputFormat
 from dlkd.notebook.given import given_data, given_model
 from dlkd.notebook.run import Run
 from dlkd.pages.places import data_place, model_place, teacher_place
-from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.teacher_options import TeacherOptions
 
 Model = nn.Module | str | Path
 Options = TypeVar("Options", bound=RunOptions)

@@ -23,14 +23,8 @@ from dlkd.run_folder import new_run_folder
 from dlkd.train.engine import EngineOptions
 from dlkd.train.interrupt import Interrupted
 from dlkd.train.optim import OptimOptions
-from dlkd.train.options import (
-    DistillOptions,
-    ModelOptions,
-    ProbeOptions,
-    RunOptions,
-    TeacherOptions,
-    TrainOptions,
-)
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 
 TEACHER, STUDENT = ModelOptions("resnet14"), ModelOptions("resnet8x0.5")
 OPTIM = OptimOptions(lr=0.1, nesterov=True, schedule="one_cycle")

@@ -26,8 +26,8 @@ from dlkd.serve.picture import Refused
 from dlkd.teacher import TeacherOutput
 from dlkd.train.checkpoint import CURRENT, load_checkpoint
 from dlkd.train.engine import EngineOptions
-from dlkd.train.options import ProbeOptions, TeacherOptions
 from dlkd.train.teach import Teaching, make_teaching
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 from dlkd.train.teachers import load_teacher
 
 

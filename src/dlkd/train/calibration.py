@@ -12,8 +12,9 @@ from torch import Tensor
 from dlkd.data import Batch, ViewFamily
 from dlkd.train.group import Group
 from dlkd.train.interrupt import StopRequest
-from dlkd.train.options import DistillOptions, ProbeOptions
+from dlkd.train.options import DistillOptions
 from dlkd.train.session import Session
+from dlkd.train.teacher_options import ProbeOptions
 
 TOGETHER = 256
 """Images that are looked at in one go, where it makes no difference."""

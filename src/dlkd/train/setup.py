@@ -30,9 +30,10 @@ from dlkd.train.group import Group
 from dlkd.train.layers import Taps, check_layers, connect_layers, describe
 from dlkd.train.lessons import connect_lessons
 from dlkd.train.optim import make_optimizer
-from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TeacherOptions, TrainOptions
+from dlkd.train.options import DistillOptions, ModelOptions, RunOptions, TrainOptions
 from dlkd.train.session import Session
 from dlkd.train.teach import make_teaching
+from dlkd.train.teacher_options import TeacherOptions
 from dlkd.train.teachers import LoadedTeacher, image_side, load_teacher
 from dlkd.train.unlabelled import check_unlabelled
 

@@ -22,7 +22,7 @@ from dlkd.models import LoadedModel
 from dlkd.store import Lesson
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.engine import EngineOptions
-from dlkd.train.options import ProbeOptions, TeacherOptions
+from dlkd.train.teacher_options import ProbeOptions, TeacherOptions
 from dlkd.train.teachers import LoadedTeacher
 
 DEFAULT_SPARSITY = 0.3

@@ -14,7 +14,7 @@ from dlkd.data import DataOptions, DataSet, FilePixels
 from dlkd.errors import UserError
 from dlkd.models import CheckpointError, InputFormat, LoadedModel, load_model
 from dlkd.teacher import AveragedTeacher, SelectClasses, class_index, read_class_names
-from dlkd.train.options import TeacherOptions, TeacherSource
+from dlkd.train.teacher_options import TeacherOptions, TeacherSource
 
 
 class LoadedTeacher(NamedTuple):
