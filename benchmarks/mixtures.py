@@ -8,7 +8,8 @@ images, by the teachers of `results/teachers`, which have not seen them; plain v
 
 Of every b: the accuracy, and what it is worth over the teacher alone, in nats under the best temperature of each. The
 same of the best b, and of the best b for each fifth of the level (distance, τ_d = ¼). Whatever is fitted, T or
-b, is fitted to one half of the images and judged on the other, in turn.
+b, is fitted to one half of the images and judged on the other, in turn. Standard errors are over images, or over pairs
+where images are mixed; those of cutmix in the committed file are from before that, over images.
 """
 
 from __future__ import annotations
@@ -64,14 +65,16 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         for sparsity in SPARSITIES:
             probe = answers(view, ProbeSpec(sparsity))
             fifth = fifths_of(score(teacher, probe_logits=probe))
-            found = mixtures(teacher.double(), probe.double(), target, half, fifth)
+            found = mixtures(teacher.double(), probe.double(), target, unit, half, fifth)
             rows.append({"teacher": name, "view": view.name, "sparsity": sparsity, **found})
             nats = found["best"]["nats"]
             print(f"{name}, {view.name}, {sparsity}: {nats['mean']:+.4f} ± {nats['error']:.4f} nats", flush=True)
     return rows
 
 
-def mixtures(teacher: Tensor, probe: Tensor, target: Tensor, half: np.ndarray, fifth: np.ndarray) -> dict[str, Any]:
+def mixtures(
+    teacher: Tensor, probe: Tensor, target: Tensor, unit: np.ndarray, half: np.ndarray, fifth: np.ndarray
+) -> dict[str, Any]:
     """Every b, the best one, and the best one of each fifth."""
     at = {b: teacher + b * (teacher - probe) for b in (0.0, *FACTORS)}
     loss = {b: judged(z, target, half) for b, z in at.items()}
@@ -100,9 +103,11 @@ def mixtures(teacher: Tensor, probe: Tensor, target: Tensor, half: np.ndarray, f
         alone[fifth == k] = judged(teacher[fifth == k], target[fifth == k], half[fifth == k])
     return {
         "alone": {"accuracy": accuracy(teacher), "loss": float(loss[0.0].mean())},
-        "factors": {f"{b:g}": {"accuracy": accuracy(at[b]), "nats": mean_of(loss[0.0] - loss[b])} for b in FACTORS},
-        "best": {"factors": b_of_all, "nats": mean_of(loss[0.0] - one)},
-        "by_fifth": {"factors": b_of_each, "nats": mean_of(alone - each)},
+        "factors": {
+            f"{b:g}": {"accuracy": accuracy(at[b]), "nats": mean_of(loss[0.0] - loss[b], unit)} for b in FACTORS
+        },
+        "best": {"factors": b_of_all, "nats": mean_of(loss[0.0] - one, unit)},
+        "by_fifth": {"factors": b_of_each, "nats": mean_of(alone - each, unit)},
     }
 
 

@@ -9,7 +9,8 @@ its calibration. If a lesson should be sharp on easy images and soft on hard one
 Images stand in fifths of the level, by distance (τ_d = ¼ and 1) and by the teacher's own doubt. Of each fifth: T by the
 true labels, with a bootstrap interval over images (over pairs where images are mixed), and by the labels as given, with
 their noise as the model of what is wrong (symmetric, at its measured share). And what a temperature for each fifth is
-worth over one for all: nats on images that it was not fitted to, two halves in turn.
+worth over one for all: nats on images that it was not fitted to, two halves in turn, with the standard error over
+images, or over pairs; those of cutmix in the committed file are from before that, over images.
 """
 
 from __future__ import annotations
@@ -104,9 +105,11 @@ def halves(unit: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return half
 
 
-def mean_of(difference: Tensor) -> dict[str, float]:
-    """Mean over the images, and its standard error."""
-    return {"mean": float(difference.mean()), "error": float(difference.std() / math.sqrt(len(difference)))}
+def mean_of(difference: Tensor, unit: np.ndarray) -> dict[str, float]:
+    """Mean and its standard error over the units that were drawn: images, or the means of pairs. Both ``[N]``."""
+    size = torch.from_numpy(np.bincount(unit))
+    drawn = difference.new_zeros(len(size)).index_add(0, torch.from_numpy(unit), difference) / size
+    return {"mean": float(drawn.mean()), "error": float(drawn.std() / math.sqrt(len(drawn)))}
 
 
 def by_level(
@@ -149,7 +152,7 @@ def worth(
         for k in range(FIFTHS):
             fitted, judged = there & (fifth == k), here & (fifth == k)
             gain[judged] -= losses(z[judged], target[judged], best_temperature(z[fitted], target[fitted]))
-    return mean_of(gain)
+    return mean_of(gain, unit)
 
 
 def losses(z: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import re
 import shutil
 from itertools import product
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 from sklearn.datasets import load_digits
 
@@ -226,6 +228,15 @@ def test_where_it_runs_does_not_count(copied, study, good, read, left_alone):
     good(*study(copied, "--collect", *more))
     now, before = (read(folder / "results.json") for folder in (copied, left_alone[0]))
     assert [row["figures"] for row in now["rows"]] == [row["figures"] for row in before["rows"]]
+
+
+def test_settings_of_a_label_term_count_where_it_reads_them(copied, study, good, dlkd, refused):
+    """Those of another may be the default of an earlier version."""
+    for config in copied.glob("cells/**/config.yaml"):
+        config.write_text(re.sub(r"(?m)^(label:(?:\n  .*)*\n  beta:) .*", r"\1 1.0", config.read_text()))
+        assert yaml.safe_load(config.read_text())["label"]["beta"] == 1.0
+    good(*study(copied, "--collect"))
+    refused(dlkd(*study(copied, "--collect", "--run.label.term", "smoothing")), "was run with another --label")
 
 
 def test_arithmetic_counts(copied, study, dlkd, refused):

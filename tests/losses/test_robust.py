@@ -35,6 +35,22 @@ def test_sce_is_the_reproduction_s(key):
     torch.testing.assert_close(student.grad, torch.tensor(case["gradient"], dtype=torch.float64), rtol=1e-4, atol=1e-6)
 
 
+def test_sce_has_the_weights_of_its_authors_for_cifar_100():
+    # YisenWang/symmetric_cross_entropy_for_noisy_labels 235d93b, train_models.py: -alpha 6.0 -beta 0.1.
+    stated = losses.symmetric_cross_entropy(STUDENT, TARGET, alpha=6.0, beta=0.1)
+    assert torch.equal(losses.symmetric_cross_entropy(STUDENT, TARGET), stated)
+    term = make_method("ce", label=LabelOptions("sce"))
+    assert torch.equal(term.parts(Signals(STUDENT, TEACHER, TARGET)).label, stated)
+
+
+def test_the_page_of_a_run_with_the_earlier_beta_is_still_read():
+    """It holds ``label.beta: 1.0`` whatever its label term, as that was the default."""
+    made = make_method("kd", label=LabelOptions(beta=1.0)).parts(Signals(STUDENT, TEACHER, TARGET)).total
+    assert torch.equal(made, make_method("kd").parts(Signals(STUDENT, TEACHER, TARGET)).total)
+    with pytest.raises(UserError, match=r"the label term sce with label\.beta"):
+        make_method("kd", label=LabelOptions(beta=0.5))
+
+
 def test_elr_is_the_official_one():
     (case,) = (c for (name, _), c in CASES.items() if name == "elr")
     options = LabelOptions("elr", **case["arguments"])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
+from dlkd import losses
 from dlkd.losses import Temperatures, cross_entropy, kd_loss, kl_divergence
 from dlkd.losses.temperature import temperature_pair
 
@@ -56,12 +57,53 @@ def test_a_float_and_a_vector_become_a_column_of_the_logits_kind():
     assert mixed.teacher.shape == (1, 1) and mixed.student.shape == (B, C)
 
 
-def test_a_pair_may_carry_a_gradient_but_a_number_does_not():
-    t = torch.full((1, 1), 2.0, requires_grad=True)
-    s, z = torch.randn(2, B, C)
-    kl_divergence(s, z, Temperatures(t, t)).sum().backward()
-    assert t.grad is not None and t.grad.abs() > 0
-    assert not kl_divergence(s, z, torch.tensor(2.0, requires_grad=True)).requires_grad
+def plain_kd(s, z, t):
+    """T²·KL of each sample as autograd sees it."""
+    t = t.expand(B).unsqueeze(1)
+    log_p, log_q = (torch.log_softmax(x / t, dim=1) for x in (z, s))
+    return (t.square() * (log_p.exp() * (log_p - log_q)).sum(dim=1, keepdim=True))[:, 0]
+
+
+@pytest.mark.parametrize("value", [torch.tensor(2.5), torch.tensor([0.7, 2.0, 4.0, 9.0])], ids=["one", "each"])
+@pytest.mark.parametrize("taught", [False, True])
+def test_the_gradient_of_a_learned_temperature(value, taught):
+    """By itself and beside that of the logits, whose short cut must step back."""
+    s, z = torch.randn(2, B, C, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    s.requires_grad_(taught)
+    t = value.double().requires_grad_()
+    wanted = [t, s] if taught else [t]
+    weights = torch.linspace(0.5, 2, B, dtype=torch.float64)
+    functions = {
+        "kd": lambda: kd_loss(s, z, temperature=t, reduction="none"),
+        "kl": lambda: t.square() * kl_divergence(s, z, t),
+        "pair": lambda: t.square() * kl_divergence(s, z, Temperatures(*2 * [t.expand(B).unsqueeze(1)])),
+    }
+    expected = torch.autograd.grad((weights * plain_kd(s, z, t)).sum(), wanted)
+    assert expected[0].abs().min() > 1e-3
+    for name, function in functions.items():
+        found = torch.autograd.grad((weights * function()).sum(), wanted)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("name", ["dkd", "nkd", "dist", "r2kd_value", "wsld"])
+def test_other_losses_let_the_gradient_of_a_temperature_through(name):
+    function, labels = getattr(losses, f"{name}_loss"), torch.arange(B)
+    s, z = torch.randn(2, B, C, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    t = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: function(s, z, labels, temperature=t), (t,))
+    s.requires_grad_()
+    torch.autograd.grad(function(s, z, labels, temperature=t), (s, t))
+    # A temperature without a gradient changes nothing.
+    one, other = (torch.autograd.grad(function(s, z, labels, temperature=x), s)[0] for x in (t.detach(), 2.5))
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
+
+
+def test_a_temperature_of_another_kind_keeps_its_gradient():
+    t = torch.tensor(2.0, requires_grad=True)  # fp32 beside logits of fp64 and of fp16
+    for dtype in (torch.float64, torch.float16):
+        s, z = torch.randn(2, B, C).to(dtype)
+        (found,) = torch.autograd.grad(kd_loss(s, z, temperature=t), t)
+        assert found.dtype == torch.float32 and found.abs() > 0
 
 
 @pytest.mark.parametrize("shape", [(), (B,), (C,), (B, C, 1), (2, 1), (B, 2), (B + 1, C)])

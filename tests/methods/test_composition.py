@@ -9,7 +9,7 @@ from torch import nn
 from dlkd import DifficultyLevel, DifficultyTemperature, DLKDLoss
 from dlkd.difficulty import DifficultyScore
 from dlkd.losses import Temperatures
-from dlkd.methods import Composition, Divergence, FixedTemperature, Signals, make_method
+from dlkd.methods import Composition, Divergence, FixedTemperature, LossOptions, Signals, make_method
 from dlkd.methods.composition import kl
 from dlkd.methods.temperatures import TemperatureByDifficulty
 
@@ -194,6 +194,44 @@ def test_label_weight_zero_leaves_the_labels_out():
         scale="none",
     ).parts(hopeless)
     assert parts.label.isinf().all() and parts.total == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, None) for name in ("dkd", "nkd", "rld", "wsld", "ats", "dlkd+dkd")),
+        ("dlkd", LossOptions(score="cross_entropy")),
+    ],
+)
+@pytest.mark.parametrize("soft", [False, True])
+def test_terms_that_look_at_the_label_refuse_an_image_without(name, options, soft):
+    """The −1 of an image without a label is no class; as class 0 it would teach."""
+    x, method = signals(soft), make_method(name, options)
+    labelled = torch.ones(B, dtype=torch.float64)
+    labelled[[1, 4]] = 0
+    target = x.target * labelled[:, None] if soft else torch.where(labelled > 0, x.target, -1)
+    with pytest.raises(ValueError, match=r"a label of every image, but 2 of 7 have none.*kd or dlkd"):
+        method.parts(x._replace(target=target, labelled=labelled))
+    # A label of less weight is one, and methods that leave the label to its own term ask for none.
+    assert method.parts(x._replace(labelled=(1 + labelled) / 2)).total.isfinite()
+    for other in ("kd", "dlkd", "lskd", "ce"):
+        assert make_method(other).parts(x._replace(target=target, labelled=labelled)).total.isfinite()
+
+
+def test_labels_are_looked_at_where_some_may_be_missing_only():
+    """No value is read otherwise: a GPU would wait for it."""
+
+    class Silent(torch.Tensor):
+        def __bool__(self):
+            raise AssertionError("looked at")
+
+        __int__ = __float__ = item = __bool__
+
+    method = make_method("dkd")
+    method._check_labelled(None)
+    make_method("kd")._check_labelled(torch.zeros(B).as_subclass(Silent))
+    with pytest.raises(AssertionError, match="looked at"):
+        method._check_labelled(torch.zeros(B).as_subclass(Silent))
 
 
 def test_gradient_goes_to_the_student_only():

@@ -28,6 +28,62 @@ def test_mlkd_code_variant_is_the_official_objective():
         torch.testing.assert_close(view.grad, torch.tensor(case[key], dtype=torch.float64), rtol=1e-8, atol=1e-10)
 
 
+def published_on_z_scores(weak, strong, teacher, other, target, t=2.0):
+    """MLKD of sunshangquan/logit-standardization-KD 6083e2d with its z-scores, in short: rungs T, 3, 5, 2, 6; instance
+    terms of z-scores, Gram terms and masks of raw logits; CE 0.1, the rest 9."""
+
+    def z(x):
+        return (x - x.mean(1, keepdim=True)) / (1e-7 + x.std(1, keepdim=True))
+
+    def kl(s, t_, rung):
+        p, q = (torch.log_softmax(z(x) / rung, 1) for x in (t_, s))
+        return rung**2 * (p.exp() * (p - q)).sum(1).mean()
+
+    def gram(s, t_, rung, turned):
+        p, q = (torch.softmax(x / rung, 1) for x in (t_, s))
+        p, q = (p.T, q.T) if turned else (p, q)
+        return (p @ p.T - q @ q.T).square().sum() / len(p)
+
+    rungs = (t, 3.0, 5.0, 2.0, 6.0)
+    sure = torch.softmax(teacher, 1)
+    samples, kinds = ((c <= c.quantile(0.5)).double().mean() for c in (sure.amax(1), sure.sum(0)))
+    instance = samples * sum(kl(weak, teacher, rung) for rung in rungs)
+    instance += sum(kl(strong, other, rung) for rung in rungs[:3]) + sum(kl(weak, teacher, rung) for rung in rungs[3:])
+    grams = sum(samples * gram(weak, teacher, rung, False) + kinds * gram(weak, teacher, rung, True) for rung in rungs)
+    entropy = sum(torch.nn.functional.cross_entropy(x, target) for x in (weak, strong))
+    return 0.1 * entropy + 9.0 * (instance + grams)
+
+
+@pytest.mark.parametrize("name", ["mlkd+lskd", "zscore+mlkd"])
+def test_mlkd_code_variant_on_z_scores_is_the_published_one(name):
+    views = [STUDENT.clone().requires_grad_(), STUDENT.flip(1).clone().requires_grad_()]
+    expected = published_on_z_scores(*views, TEACHER, PROBE, TARGET)
+    method = make_method(name, LossOptions(variant="code"))
+    total = sum(
+        method.parts(Signals(view, said, TARGET, strong=strong)).total
+        for view, said, strong in zip(views, (TEACHER, PROBE), (False, True), strict=True)
+    )
+    assert total.item() == pytest.approx(expected.item(), rel=1e-10)
+    for found, wanted in zip(*(torch.autograd.grad(x, views) for x in (total, expected)), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-11)
+    # Of the paper, all levels are of z-scores and the whole ladder moves.
+    plain = make_method(name, LossOptions(ce_weight=0.0, kd_weight=1.0)).parts(Signals(STUDENT, TEACHER, TARGET)).total
+    s, t = (losses.z_score(x) for x in (STUDENT, TEACHER))
+    torch.testing.assert_close(plain, mlkd_loss(s, t, temperatures=(1.0, 1.5, 2.0, 2.5, 3.0)))
+
+
+def test_mlkd_code_variant_has_fixed_rungs_beside_t():
+    """As its code: T = 2 stands beside 3, 5, 2 and 6, so that the strong views have 2, 3 and 5."""
+    options = LossOptions(variant="code", temperature=2.0, ce_weight=0.0, kd_weight=1.0)
+    found = make_method("mlkd", options).parts(Signals(STUDENT, TEACHER, TARGET, strong=True)).total
+    expected = sum(kd_loss(STUDENT, TEACHER, temperature=t) for t in (2.0, 3.0, 5.0))
+    torch.testing.assert_close(found, expected)
+
+
+def test_r2kd_says_what_is_left_out():
+    assert "second, augmented pass" in METHODS["r2kd"].differs
+
+
 def test_mlkd_of_the_paper_is_the_loss_of_each_view():
     method = make_method("mlkd", LossOptions(ce_weight=0.0, kd_weight=1.0))
     for strong in (False, True):

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlkd.difficulty import prune_teacher
-from dlkd.features.layers import stages
+from dlkd.features import FeatureTap, default_layers, stages
+from dlkd.methods import METHODS
 from dlkd.models import CIFAR_MODELS, build_model
 from dlkd.teacher import fold_batch_norms
 
@@ -189,7 +190,7 @@ def test_pruned_folded_and_channels_last(name, as_if_trained):
         (
             "vgg8",
             {
-                **{"block0": (64, 32, 32), "block1": (128, 16, 16), "block2": (256, 8, 8)},
+                **{"block1": (128, 16, 16), "block2": (256, 8, 8)},
                 **{"block3": (512, 4, 4), "block4": (512, 4, 4)},
             },
         ),
@@ -211,6 +212,44 @@ def test_pruned_folded_and_channels_last(name, as_if_trained):
     ],
 )
 def test_stages_for_feature_methods(name, paths):
-    """The layers that mdistiller compares, after their ReLU."""
+    """``feats[1:]`` of mdistiller's networks, which its attention transfer compares, after their ReLU."""
     found = stages(build_model(name, 5), torch.randn(2, 3, 32, 32))
     assert {stage.path: stage.shape for stage in found} == paths
+
+
+PAIRS = [("cifar:vgg13", "vgg8"), ("cifar:vgg13", "mobilenet_v2"), ("cifar:resnet50", "vgg8")]
+"""The standard pairs with a VGG."""
+
+
+@pytest.mark.parametrize(("teacher", "student"), PAIRS)
+def test_layers_of_a_vgg_are_those_of_mdistiller(teacher, student):
+    """Attention: zip(feats[1:], feats[1:]), four pairs; FitNet: feats[2] (its ``HINT_LAYER``), block2 of a VGG."""
+    middle = {"vgg": "block2", "mobilenet_v2": "blocks.2", "resnet50": "layer2"}
+    found = [stages(build_model(name, 5), torch.randn(2, 3, 32, 32)) for name in (student, teacher)]
+    attention = default_layers("at", *found)
+    assert [len(side) for side in attention] == [4, 4]
+    hint = [next(path for key, path in middle.items() if key in name) for name in (student, teacher)]
+    assert [side[0].path for side in default_layers("fitnet", *found)] == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        *((name, True) for name in ("resnet20", "vgg8", "cifar:resnet50", "shufflenet_v1", "mobilenet_v1")),
+        *((name, False) for name in ("wrn16_2", "mobilenet_v2", "shufflenet_v2")),
+    ],
+)
+def test_relations_are_of_what_enters_the_classifier_but_in_three_families(name, same):
+    """``pooled_feat`` of mdistiller is the mean of our last stage, but where :func:`default_layers` says otherwise."""
+    torch.manual_seed(0)
+    model, entered = build_model(name, 5).eval(), []
+    images = torch.randn(2, 3, 32, 32)
+    last = default_layers("rkd", *2 * [stages(model, images)]).student[0].path
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    linear.register_forward_pre_hook(lambda layer, inputs: entered.append(inputs[0]))
+    with FeatureTap(model, [last]) as tap, torch.no_grad():
+        model(images)
+    found = tap.take()[0].mean(dim=(2, 3))
+    assert (found.shape == entered[0].shape and torch.allclose(found, entered[0])) is same
+    family = {"wrn16_2": "wide ResNets", "mobilenet_v2": "MobileNetV2", "shufflenet_v2": "ShuffleNetV2"}.get(name)
+    assert same or all(family in words for words in (" ".join(default_layers.__doc__.split()), METHODS["rkd"].differs))

@@ -17,6 +17,7 @@ from dlkd.compare.work import failure, mend
 from dlkd.errors import UserError
 from dlkd.jobs.as_begun import read_json
 from dlkd.jobs.card import CONFIG, INVOCATION, PREDICTIONS, plain
+from dlkd.methods.label_terms import USED
 from dlkd.run_folder import MARKER, RESULTS
 from dlkd.train.auto import as_recorded
 
@@ -123,6 +124,7 @@ def _that_counts(page: Mapping[str, Any]) -> dict[str, Any]:
     apart = (*INVOCATION, "seed", "store", "device")
     return {key: value for key, value in page.items() if key not in apart} | {
         "data": _of_data(page["data"]),
+        "label": _of_label(page["label"]),
         "engine": page["engine"]["precision"],
         "storage": {k: v for k, v in page["storage"].items() if k != "probe_logits"},
     }
@@ -131,6 +133,11 @@ def _that_counts(page: Mapping[str, Any]) -> dict[str, Any]:
 def _of_data(page: Mapping[str, Any]) -> dict[str, Any]:
     """Which images and labels, but for where they lie."""
     return {key: value for key, value in page.items() if key not in WHERE}
+
+
+def _of_label(page: Mapping[str, Any]) -> dict[str, Any]:
+    """The label term, and what it reads."""
+    return {key: page[key] for key in ("term", *sorted(USED.get(page["term"], ())))}
 
 
 def _answers(folder: Path) -> Answers:

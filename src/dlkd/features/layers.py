@@ -30,11 +30,14 @@ class LayerPairs(NamedTuple):
 
 
 def default_layers(loss: FeatureLoss, student: Sequence[Stage], teacher: Sequence[Stage]) -> LayerPairs:
-    """The published choice out of the stages (:func:`stages`) of both models.
+    """Which of the stages (:func:`stages`) of both models are compared: mdistiller's choice, but for what is named.
 
     - fitnet: the middle stage of each: the second of three, the second of four;
-    - at: all stages where both have as many, and else the last of each; without those that have one position;
-    - rkd: the last stage of each, of which it takes the mean over the positions.
+    - at: all stages where both have as many; else, **our choice**, the last of each (mdistiller pairs them from the
+      first on and drops the rest). Without those that have one position;
+    - rkd: the last stage of each, of which it takes the mean over the positions. mdistiller takes what enters the
+      classifier, which is another tensor in wide ResNets (a norm and a ReLU later), MobileNetV2 and ShuffleNetV2 (a
+      convolution later): **our choice** there.
 
     Raises:
         ValueError: attention, and a model has no layer with several positions.

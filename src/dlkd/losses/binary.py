@@ -44,7 +44,7 @@ def _event(own: Tensor, rest: Tensor) -> LogEvent:
 
 
 class Odds(NamedTuple):
-    """As :class:`Split`, for losses that find their gradient themselves."""
+    """As :class:`Split` by log softmax itself, for losses that find their gradient themselves, and for NKD."""
 
     log_odds: Tensor
     """log p − log(1 − p) of the class, ``[M, 1]``."""

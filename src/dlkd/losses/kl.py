@@ -15,7 +15,7 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: T
     """KL(softmax(z_t/T_t) || softmax(z_s/T_s)) of each sample, in nats, without any factor T².
 
     Args:
-        student_logits: ``[B, C]``; the gradient flows here only.
+        student_logits: ``[B, C]``; the gradient flows here, and to a temperature that asks for one.
         teacher_logits: ``[B, C]``; cut from the graph.
         temperature: a positive float, ``[B]`` with one temperature for each sample, or a pair.
 

@@ -63,18 +63,3 @@ def check_range(target: Tensor, classes: int) -> None:
     least, most = (int(bound) for bound in torch.aminmax(target))
     if not 0 <= least <= most < classes:
         raise ValueError(f"expected labels between 0 and {classes - 1}, but got {least} to {most}")
-
-
-def without(logits: Tensor, classes: Tensor) -> Tensor:
-    """log softmax over all classes but one of each row ``[M, C]``; 0 at the class left out.
-
-    The zero stands for "no term": its probability is left out of every sum by :func:`excluded`.
-    """
-    left_out = excluded(logits, classes)
-    log_p = torch.log_softmax(logits.masked_fill(left_out, -torch.inf), dim=1)
-    return log_p.masked_fill(left_out, 0.0)
-
-
-def excluded(logits: Tensor, classes: Tensor) -> Tensor:
-    """True at the one class of each row ``[M, C]``."""
-    return torch.zeros_like(logits, dtype=torch.bool).scatter(1, classes.unsqueeze(1), True)

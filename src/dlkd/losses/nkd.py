@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlkd.losses.binary import odds
 from dlkd.losses.kl import check_pair
-from dlkd.losses.labels import label_shares, without
+from dlkd.losses.labels import label_shares
 from dlkd.losses.precision import frozen, full_precision, no_autocast
 from dlkd.losses.reduction import Reduction, reduce
 from dlkd.losses.temperature import Temperature, temperature_pair
@@ -41,9 +42,11 @@ def nkd_divergence(
         q_target = torch.log_softmax(student, dim=1)
         p_y = pairs.expand(p_target).gather(1, column).squeeze(1).exp()
         target_part = -p_y * pairs.expand(q_target).gather(1, column).squeeze(1)
-        log_p = without(pairs.expand(teacher / t.teacher), pairs.classes)
-        log_q = without(pairs.expand(student / t.student), pairs.classes)
-        other_part = -(log_p.exp() * log_q).sum(dim=1)
+        # odds writes over its logits: a batch of one with several labels is a view, which wants a copy.
+        scaled = (pairs.expand(z / each).contiguous() for z, each in ((teacher, t.teacher), (student, t.student)))
+        p, q = (odds(z, pairs.classes).others for z in scaled)
+        # A 0 at the class left out: a factor as low as it is there would overflow in the gradient of a temperature.
+        other_part = -(p.exp() * q.scatter(1, column, 0.0)).sum(dim=1)
         square = pairs.expand((t.teacher * t.student).mean(dim=1).expand(student.shape[0]))
         return pairs.gather(target_part + gamma * square * other_part, student.shape[0])
 

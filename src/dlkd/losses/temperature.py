@@ -28,6 +28,8 @@ Temperature = float | Tensor | Temperatures
 def temperature_pair(temperature: Temperature, like: Tensor) -> Temperatures:
     """Bring any temperature to a pair broadcastable to ``like`` ``[B, C]``: one code path for all.
 
+    A tensor keeps its gradient, alone as in a pair.
+
     Raises:
         ValueError: a shape that does not fit, or a temperature that is not positive and finite.
     """
@@ -40,7 +42,7 @@ def temperature_pair(temperature: Temperature, like: Tensor) -> Temperatures:
             raise ValueError(f"expected every temperature to be positive and finite, but got [{temperature}]")
         one = like.new_full((1, 1), temperature)
         return Temperatures(one, one)
-    t = torch.as_tensor(temperature, dtype=like.dtype, device=like.device).detach()
+    t = torch.as_tensor(temperature, dtype=like.dtype, device=like.device)
     if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != like.shape[0]):
         raise ValueError(f"expected temperature to be a float or of shape [{like.shape[0]}], but got {list(t.shape)}")
     column = _checked(t.expand(like.shape[0]).unsqueeze(1), like)

@@ -13,6 +13,7 @@ from dlkd.difficulty.score import DifficultyScore
 from dlkd.features.method import FeatureMethod
 from dlkd.losses.cross_entropy import cross_entropy
 from dlkd.losses.kl import kl_divergence
+from dlkd.losses.precision import looks_at_values
 from dlkd.losses.temperature import Temperatures
 
 Scale = Literal["per_sample", "mean", "none", "teacher"]
@@ -42,6 +43,8 @@ class Signals(NamedTuple):
     """Of as many layers of the teacher."""
     positions: Tensor | None = None
     """``[B]``: where the samples stand in the training set, for a term that remembers them."""
+    raw: tuple[Tensor, Tensor] | None = None
+    """Logits of student and teacher before their z-scores; None where a method takes none."""
 
 
 LabelTerm = Callable[[Signals], Tensor]
@@ -188,7 +191,12 @@ class Composition(nn.Module):
         return self.uses_probe or (self.score is not None and self.score.needs == "probe")
 
     def parts(self, signals: Signals) -> LossParts:
-        """The loss and its parts; with ``label_weight`` 0 the labels do not enter the loss."""
+        """The loss and its parts; with ``label_weight`` 0 the labels do not enter the loss.
+
+        Raises:
+            ValueError: an image has no label, and more than the label term looks at it. Not seen under torch.compile.
+        """
+        self._check_labelled(signals.labelled)
         signals = _whole_targets(signals)
         label, label_mean = self._label_term(signals)
         feature = None
@@ -211,6 +219,16 @@ class Composition(nn.Module):
         total = self._with_feature(total, feature)
         mean_temperature = temperatures.student.mean(dim=1).expand(per_sample.shape[0])
         return LossParts(total, label, per_sample, mean_temperature, signals.level, signals.labelled, feature)
+
+    def _check_labelled(self, labelled: Tensor | None) -> None:
+        by_label = self.uses_labels or (self.score is not None and self.score.needs == "label")
+        if labelled is None or not by_label or not looks_at_values():
+            return
+        if missing := int((labelled == 0).sum()):
+            raise ValueError(
+                f"expected a label of every image, but {missing} of {len(labelled)} have none: the distillation term "
+                "of this method is a function of the label; use a method without, such as kd or dlkd"
+            )
 
     def _with_feature(self, total: Tensor, feature: Tensor | None) -> Tensor:
         return total if feature is None else total + self.feature_weight * feature.mean()

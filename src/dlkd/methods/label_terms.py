@@ -41,7 +41,7 @@ class LabelOptions:
     smoothing: float = 0.1
     q: float = 0.7
     alpha: float = 6.0
-    beta: float = 1.0
+    beta: float = 0.1
     momentum: float = 0.9
     strength: float = 7.0
 
@@ -107,7 +107,10 @@ class EarlyLearning(nn.Module):
         return cross_entropy(logits, signals.target) + self.strength * early_learning_regularizer(logits, kept)
 
 
-_USED = {"smoothing": {"smoothing"}, "gce": {"q"}, "sce": {"alpha", "beta"}, "elr": {"momentum", "strength"}}
+USED = {"smoothing": {"smoothing"}, "gce": {"q"}, "sce": {"alpha", "beta"}, "elr": {"momentum", "strength"}}
+"""The settings that a term reads."""
+_EARLIER = {"beta": 1.0}
+"""Defaults of earlier versions: they are on the pages of their runs, which go on whatever the label term is."""
 
 
 def make_label_term(options: LabelOptions, own: LabelTerm, *, samples: int | None, classes: int | None) -> LabelTerm:
@@ -117,8 +120,9 @@ def make_label_term(options: LabelOptions, own: LabelTerm, *, samples: int | Non
         ValueError: a value that makes no sense.
     """
     for name, default in asdict(LabelOptions()).items():
-        if name != "term" and getattr(options, name) != default and name not in _USED.get(options.term, set()):
-            term = next(term for term, used in _USED.items() if name in used)
+        stated = getattr(options, name) not in (default, _EARLIER.get(name, default))
+        if name != "term" and stated and name not in USED.get(options.term, set()):
+            term = next(term for term, used in USED.items() if name in used)
             raise ValueError(f"expected the label term {term} with label.{name}, but got {options.term}")
     if not all(0 <= weight < math.inf for weight in (options.alpha, options.beta)):
         raise ValueError(f"expected alpha and beta of sce to be at least 0, but got {options.alpha} and {options.beta}")

@@ -57,25 +57,36 @@ def cosine(eps: float) -> Diverges:
 
 RUNGS = (1.0, 0.75, 1.25, 0.5, 1.5)
 """Multiples of T: 4, 3, 5, 2 and 6 at T = 4."""
+CODE_RUNGS = (3.0, 5.0, 2.0, 6.0)
+"""Those of the published code beside T, whatever T is."""
 
 
 def mlkd(variant: str) -> Diverges:
     """Instance, batch and class level over the rungs, of the view at hand; ``code`` repeats the published sums."""
+    return _mlkd_of_the_paper if variant == "paper" else _mlkd_of_the_code
 
-    def diverge(x: Signals, t: Temperatures) -> Divergence:
-        found = [mlkd_levels(x.student_logits, x.teacher_logits, scaled(t, rung)) for rung in RUNGS]
-        instance = torch.stack([f.instance for f in found])
-        batch, classes = (torch.stack(terms).sum() for terms in ([f.batch for f in found], [f.classes for f in found]))
-        if variant == "paper":
-            return Divergence(instance.sum(dim=0), batch + classes)
-        if x.strong:
-            return Divergence(instance[:3].sum(dim=0))
-        confident = torch.softmax(x.teacher_logits, dim=1)
-        samples, kinds = (_share_below_median(c) for c in (confident.amax(dim=1), confident.sum(dim=0)))
-        rows = samples * instance.sum(dim=0) + instance[3:].sum(dim=0)
-        return Divergence(rows, samples * batch + kinds * classes)
 
-    return diverge
+def _mlkd_of_the_paper(x: Signals, t: Temperatures) -> Divergence:
+    found = [mlkd_levels(x.student_logits, x.teacher_logits, scaled(t, rung)) for rung in RUNGS]
+    batch, classes = (torch.stack(terms).sum() for terms in ([f.batch for f in found], [f.classes for f in found]))
+    return Divergence(torch.stack([f.instance for f in found]).sum(dim=0), batch + classes)
+
+
+def _mlkd_of_the_code(x: Signals, t: Temperatures) -> Divergence:
+    fixed = [torch.full_like(t.student, rung) for rung in CODE_RUNGS]
+    ladder = [t, *(Temperatures(rung, rung) for rung in fixed)]
+    # Of z-scores only the instance level is made: both Gram matrices, and who is sure, are of the logits as they were.
+    student, teacher = x.raw or (x.student_logits, x.teacher_logits)
+    grams = [mlkd_levels(student, teacher, rung) for rung in ladder]
+    seen = grams if x.raw is None else [mlkd_levels(x.student_logits, x.teacher_logits, rung) for rung in ladder]
+    instance = torch.stack([level.instance for level in seen])
+    if x.strong:
+        return Divergence(instance[:3].sum(dim=0))
+    batch, classes = (torch.stack(terms).sum() for terms in ([g.batch for g in grams], [g.classes for g in grams]))
+    confident = torch.softmax(teacher, dim=1)
+    samples, kinds = (_share_below_median(c) for c in (confident.amax(dim=1), confident.sum(dim=0)))
+    rows = samples * instance.sum(dim=0) + instance[3:].sum(dim=0)
+    return Divergence(rows, samples * batch + kinds * classes)
 
 
 def _share_below_median(values: Tensor) -> Tensor:
@@ -129,11 +140,11 @@ def dtkd(alpha: float, beta: float, temperature: float) -> Diverges:
 
 
 def standardised(unbiased: bool) -> Callable[[Signals], Signals]:
-    """z-scores of both logits."""
+    """z-scores of both logits; those that were there are kept as ``raw``."""
 
     def transform(x: Signals) -> Signals:
         student, teacher = (z_score(z, unbiased=unbiased) for z in (x.student_logits, x.teacher_logits))
-        return x._replace(student_logits=student, teacher_logits=teacher)
+        return x._replace(student_logits=student, teacher_logits=teacher, raw=(x.student_logits, x.teacher_logits))
 
     return transform
 

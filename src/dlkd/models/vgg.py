@@ -27,7 +27,8 @@ class VGG(nn.Module):
         repeats: convolutions in each of the five blocks.
     """
 
-    feature_info: ClassVar = [{"module": f"block{k}"} for k in range(5)]
+    # As mdistiller's attention transfer: not block0, so that there are four stages as in other networks.
+    feature_info: ClassVar = [{"module": f"block{k}"} for k in range(1, 5)]
 
     def __init__(self, repeats: Sequence[int], num_classes: int, channels: int = 3) -> None:
         super().__init__()

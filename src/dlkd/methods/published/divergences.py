@@ -49,7 +49,9 @@ DIVERGENCES: dict[str, Method] = {
         r"+\tfrac1C\left\|P_t^\top P_t-P_s^\top P_s\right\|^2\right],\quad v\in\{\text{weak},\text{strong}\}",
         "All terms count for both views. In the published code the masks of the weak view scale means instead of "
         "choosing samples, the strong sum holds weak terms at T = 2 and 6, and the strong Gram terms are thrown away: "
-        "`--loss.variant code` repeats that. z-scores go into all three levels, in the code into the first only.",
+        "`--loss.variant code` repeats that. On z-scores (`mlkd+lskd`) all three levels see those, and T = 2 moves the "
+        "whole ladder: 1, 1.5, 2, 2.5, 3. In the published code, and with `--loss.variant code`, only the first level "
+        "sees them, and the ladder is T, 3, 5, 2, 6 whatever T is.",
         divergence=lambda s: pieces.mlkd(s["variant"]),
         scale="none",
         two_views=True,
@@ -101,7 +103,9 @@ DIVERGENCES: dict[str, Method] = {
         r"\quad z_m=w\,z_t+(1-w)\,z_p",
         "The rank loss is left out: ranks carry no gradient, so it is a constant for the optimiser. Our probe keeps "
         "the teacher's batch statistics; the published one runs on those of the batch (`--probe.norm batch "
-        "--probe.scope layer --probe.sparsity 0.1`). `--loss.variant code` adds 1e-8 to the product of norms.",
+        "--probe.scope layer --probe.sparsity 0.1`). Published runs add the value loss and the rank loss of a second, "
+        "augmented pass over the images, without cross-entropy; here there is one pass, over views as `--views` says. "
+        "`--loss.variant code` adds 1e-8 to the product of norms.",
         {"eps": 1e-8},
         divergence=lambda s: pieces.cosine(s["eps"]),
         transform=lambda s: pieces.mixed_with_probe(s["share"]),

@@ -96,8 +96,9 @@ LAYERS: dict[str, Method] = {
         r"\sum_{\text{layers}}\frac1P\left\|\frac{m_s}{\|m_s\|}-\frac{m_t}{\|m_t\|}\right\|^2,\quad "
         r"m_p=\frac1C\sum_c f_{c,p}^2",
         "Tokens are laid out as a grid, without the class token. By default all stages where both models have as many, "
-        "and else the last. As in all published code a layer counts by its mean over P positions: the weight is for "
-        "images of 32×32 and larger, and images of 8×8 want about a sixteenth of it.",
+        "and else the last (mdistiller pairs them from the first on and drops the rest). As in all published code a "
+        "layer counts by its mean over P positions: the weight is for images of 32×32 and larger, and images of 8×8 "
+        "want about a sixteenth of it.",
         feature=lambda s: FeatureMethod("at"),
         per_sample=True,
     ),
@@ -107,8 +108,10 @@ LAYERS: dict[str, Method] = {
         {"ce_weight": 1.0, "feature_weight": 1.0, "distance_weight": 25.0, "angle_weight": 50.0},
         r"w_d\,\mathrm{mean}_{ij}\,H\left(\delta_{s,ij}-\delta_{t,ij}\right)+w_a\,\mathrm{mean}_{ijk}\,H\left("
         r"\cos_{s,ijk}-\cos_{t,ijk}\right),\quad \delta_{ij}=\|e_i-e_j\|/\mathrm{mean}",
-        "Embeddings are means over the positions of a layer, by default the last stage. Coincident embeddings have a "
-        "gradient of 0.",
+        "Embeddings are means over the positions of a layer, by default the last stage. mdistiller takes what enters "
+        "the classifier, which is another tensor in wide ResNets (a norm and a ReLU later), MobileNetV2 and "
+        "ShuffleNetV2 (a convolution later); `--feature.student_layers conv2` is its choice for MobileNetV2. "
+        "Coincident embeddings have a gradient of 0.",
         feature=lambda s: FeatureMethod("rkd", distance_weight=s["distance_weight"], angle_weight=s["angle_weight"]),
     ),
 }
