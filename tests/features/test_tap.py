@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from dlkd.features import FeatureTap, feature_shapes
+from dlkd.features import FeatureTap, feature_shapes, stages
 from dlkd.features.tap import look
 from dlkd.models import build_model
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
@@ -180,3 +180,67 @@ def test_compiled():
         torch.testing.assert_close(tap.take()[0], model[0](images))
     compiled(IMAGES)
     assert not tap._kept
+
+
+WIDE = torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(2))
+
+
+def tapped(model, path, images=WIDE):
+    with FeatureTap(model, [path]) as tap:
+        out = model(images)
+    return tap.take()[0], out
+
+
+def test_maps_of_images_that_are_not_square():
+    """The sides of a map are those of the image but for a stride; its channels may be as many as one side."""
+    for channels in (3, 16, 32, 64):
+        model = nn.Sequential(nn.Conv2d(3, channels, 3, stride=2, padding=1), nn.ReLU())
+        for path in ("0", "1"):
+            kept, out = tapped(model, path)
+            assert kept.shape == (2, channels, 16, 32)
+        assert torch.equal(kept, out) and feature_shapes(model, ["0", "1"], WIDE) == [(channels, 16, 32)] * 2
+    for channels in (3, 16, 96):
+        model = nn.Sequential(Odd(lambda x, c=channels: torch.rand(2, 16, 32, c)))
+        kept, out = tapped(model, "0")
+        assert torch.equal(kept, out.permute(0, 3, 1, 2))
+    pooled, _ = tapped(nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1)), "1")
+    assert pooled.shape == (2, 2, 1, 1)
+
+
+def test_sides_that_are_rounded_either_way():
+    images = torch.rand(2, 3, 30, 50)
+    for model in (
+        nn.Sequential(nn.Conv2d(3, 4, 7, stride=4, padding=3)),  # 8 × 13
+        nn.Sequential(nn.Conv2d(3, 7, 4, stride=4)),  # 7 × 12, of 7 channels
+        nn.Sequential(nn.MaxPool2d(4)),
+    ):
+        kept, out = tapped(model, "0", images)
+        assert torch.equal(kept, out)
+
+
+def test_where_both_may_be_the_sides_the_layer_says_its_channels():
+    first = nn.Sequential(nn.Conv2d(3, 8, 2, stride=2), nn.BatchNorm2d(8), nn.ReLU())  # [8, 16, 32] of 32 × 64
+    block = nn.Sequential(first)
+    for model, path in ((first, "0"), (first, "1"), (block, "0")):
+        assert tapped(model, path)[0].shape == (2, 8, 16, 32)
+    last = nn.Sequential(Odd(lambda x: torch.rand(2, 8, 16, 7)), nn.Linear(7, 32))
+    assert tapped(last, "1")[0].shape == (2, 32, 8, 16)
+    with pytest.raises(ValueError, match=r"layer '2' to return a map whose .* got \[2, 8, 16, 32\]") as error:
+        tapped(first, "2")
+    assert "\n" not in str(error.value)
+    for channels in (16, 32):  # as many as the map is wide, or so many that it could stand for the width
+        bare = nn.Sequential(Odd(lambda x, c=channels: torch.rand(2, 8, 16, c)))
+        bare.output_fmt = "NHWC"
+        assert tapped(bare, "0")[0].shape == (2, channels, 8, 16)
+        assert feature_shapes(bare, ["0"], WIDE) == [(channels, 8, 16)]
+
+
+def test_swin_of_images_that_are_not_square():
+    swin = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=(32, 64), window_size=2, embed_dim=8, depths=(1, 1), num_heads=(1, 1)
+    ).eval()
+    found = stages(swin, WIDE)
+    assert [stage.shape for stage in found] == [(8, 8, 16), (16, 4, 8)]
+    assert feature_shapes(swin, [stage.path for stage in found], WIDE) == [(8, 8, 16), (16, 4, 8)]
+    found = stages(build_model("resnet8", 10), torch.rand(2, 3, 16, 48))
+    assert [stage.shape for stage in found] == [(16, 16, 48), (32, 8, 24), (64, 4, 12)]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from dlkd import Distiller
 from dlkd.integrations import LogitsOf
+from dlkd.integrations.outputs import logits_of
 from dlkd.methods import LossOptions
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -113,6 +114,21 @@ def test_evaluation_is_of_the_student(net, data, distiller, trainer, monkeypatch
         logits = student.eval()(data[0])
     expected = torch.nn.functional.cross_entropy(logits, data[1]).item()
     assert loop.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluation_has_every_sample(net, with_logits, data, distiller, trainer):
+    """Whatever the student returns: of a tensor the Trainer would take the first sample of a batch for the loss."""
+    students, seen = [net(), net(kind=with_logits), vit()], []
+    for student in students:
+        with torch.no_grad():
+            expected = logits_of(student.eval()(data[0]), "it").numpy()
+        metrics = {"compute_metrics": lambda p: seen.append(p) or {"n": len(p.predictions)}}
+        loop = trainer(student, distiller, more=metrics, per_device_eval_batch_size=5)
+        found = loop.predict(loop.eval_dataset)
+        assert found.predictions.shape == (32, 4) and found.label_ids.tolist() == data[1].tolist()
+        torch.testing.assert_close(torch.tensor(found.predictions), torch.tensor(expected))
+        assert found.metrics["test_n"] == loop.evaluate()["eval_n"] == 32
+    assert all((p.predictions.argmax(1) == found.predictions.argmax(1)).all() for p in seen[-2:]) and len(seen) == 6
 
 
 def test_a_learned_temperature(net, teacher, trainer, tmp_path):

@@ -1,5 +1,7 @@
 """``dlkd store``, through the command."""
 
+import errno
+import json
 import os
 import re
 import signal
@@ -52,7 +54,7 @@ def test_what_is_stored_is_what_the_teacher_says(made, teacher):
 
 def test_verify_and_info(store, good, dlkd):
     done = good("store", "verify", "--store", store)
-    assert done.out == f"{store}: 3 shards, every byte as it was written\n"
+    assert done.out == f"{store}: 3 shards, 2 views of each image, every byte as it was written\n"
     text = good("store", "info", "--store", store).out
     for row, value in (
         ("samples, classes", r"\d+, 10"),
@@ -99,11 +101,13 @@ def test_repair_makes_only_what_is_bad(store, good):
     lost.unlink()
     (store / f".{lost.name}.abcd1234.tmp").write_bytes(b"half")
     flip(store / "manifest.json", 99)
+    damaged = (store / "manifest.json").read_bytes()
     done = good("store", "repair", "--store", store)  # teacher and data stand in the store's own settings
     assert f"{bad.name}: its bytes are not those that were written; deleted" in done.out
     assert "manifest.json is damaged" in done.out and "it is written anew" in done.out
     assert "2 shards to make" in done.out
     after = files(store)
+    assert after.pop("manifest.json.damaged")[2] == damaged  # nobody has understood it
     for found in (before, after):
         del found["config.yaml"]  # names the folder that the store was copied from, or to
     assert {n: v[2] for n, v in after.items()} == {n: v[2] for n, v in before.items()}
@@ -129,6 +133,76 @@ def test_missing_shards_are_named(store, dlkd, good, build):
     good("store", "repair", "--store", store)
     good("store", "verify", "--store", store)
     assert lost.exists()
+
+
+def test_missing_shards_are_named_where_no_views_were_asked_for(store, dlkd, good):
+    """A view of which parts are there, and one below the highest, was made once."""
+    lost = shard(store, "view-00000-0000")
+    lost.unlink()
+    done = dlkd("store", "verify", "--store", store)
+    refused(done, "was to hold 3 shards, but 1 are missing: view-00000-0000;", f"dlkd store repair --store {store}")
+    good("store", "repair", "--store", store)
+    good("store", "verify", "--store", store)
+    assert lost.exists()
+
+
+def test_a_view_beyond_all_bounds_does_not_fill_the_memory(store, dlkd, monkeypatch):
+    monkeypatch.setattr("dlkd.jobs.store.SHARDS", 100)  # for ten million
+    Shards(store, Manifest.read(store).key).write("view-999999999-0000", {"logits": torch.zeros(1)})
+    refused(dlkd("store", "verify", "--store", store), "but 98 are missing: view-00002-0000, view-00003-0000")
+
+
+@pytest.mark.parametrize("content", ['{"name": "a page", "icons": []}', "[1, 2]", '{"checksum": "00", "files": {}}'])
+def test_repair_leaves_the_manifest_of_another_program(store, dlkd, content):
+    (store / "manifest.json").write_text(content)
+    before = files(store)
+    refused(dlkd("store", "repair", "--store", store), "manifest.json is that of another program", "another --store")
+    assert files(store) == before
+
+
+def test_repair_leaves_the_manifest_of_another_version(store, dlkd):
+    content = json.loads((store / "manifest.json").read_text())
+    del content["checksum"]
+    (store / "manifest.json").write_text(json.dumps({**content, "format": 2}))
+    before = files(store)
+    refused(dlkd("store", "repair", "--store", store), "a store of another version of dlkd")
+    assert files(store) == before
+
+
+def test_repair_leaves_a_manifest_that_cannot_be_read(store, dlkd, monkeypatch):
+    def denied(path, limit):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    before = files(store)
+    with monkeypatch.context() as patch:
+        patch.setattr("dlkd.store.manifest.read_regular", denied)
+        for what in ("repair", "verify"):
+            refused(dlkd("store", what, "--store", store), "manifest.json cannot be read (Permission denied)")
+    assert files(store) == before
+
+
+@pytest.mark.parametrize("wrong", [("--probe.sparsity", 0.5), ("--teacher.weights", "none.pt"), ("--epochs", 0)])
+def test_a_damaged_manifest_stays_where_repair_comes_to_nothing(store, dlkd, build, wrong):
+    flip(store / "manifest.json", 99)
+    before = files(store)
+    refused(dlkd(*build(store, *wrong, what="repair")))
+    assert files(store) == before
+
+
+def test_a_repair_that_was_killed_is_done_again(store, good):
+    flip(store / "manifest.json", 99)
+    (store / "manifest.json").rename(store / "manifest.json.damaged")
+    good("store", "repair", "--store", store)
+    good("store", "verify", "--store", store)
+
+
+def test_repair_leaves_what_another_process_is_writing(store, good):
+    half = [store / f".view-0000{k}-0000.{'0' * 16}.safetensors.abcd123{k}.tmp" for k in range(2)]
+    for file in half:
+        file.write_bytes(b"half")
+    with Shards(store, Manifest.read(store).key).lock("view-00001-0000", wait=True):
+        good("store", "repair", "--store", store)
+    assert [file.exists() for file in half] == [False, True]
 
 
 def test_shards_of_another_teacher_outlive_the_loss_of_their_manifest(store, dlkd, good, build):

@@ -39,6 +39,15 @@ def test_its_logits_classes_and_input_are_its_own(folder):
     assert loaded.input_format == default_input_format(f"hf:{place}", 3, 3)
 
 
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (0, 2, 3)])
+def test_names_that_do_not_fit_the_logits_are_left_out(tmp_path, numbers):
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    config.id2label = dict(zip(numbers, ("cat", "dog", "emu"), strict=True))
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path)
+    loaded = load_model(f"hf:{tmp_path}", None, 3, pretrained=True, own_classes=True)
+    assert loaded.class_names is None and loaded.module(torch.rand(1, 3, 24, 24)).shape == (1, 3)
+
+
 def test_for_other_classes_it_is_refused_or_gets_a_new_head(folder):
     place, model = folder
     with pytest.raises(CheckpointError, match=r"expected weights for 5 classes, but those of hf:.* are for 3"):

@@ -108,6 +108,13 @@ def test_it_waits_for_what_another_makes(tmp_path, monkeypatch):
         assert not build(store, 1, stop=lambda: True, made=pytest.fail)
 
 
+def test_a_copy_of_a_shard_keeps_nobody_from_making_it(tmp_path, whole, monkeypatch):
+    store = opened(tmp_path / "s", rows=ROWS)
+    (tmp_path / "s" / f"{EVERY[0].name}.{'0' * 16} (1).safetensors").write_text("copy")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits for nobody"))
+    assert build(store, 1, made=lambda _: None) and not store.missing(1)
+
+
 def test_two_processes_let_a_store_grow(tmp_path):
     opened(tmp_path / "s", storage=None)
     worker = APART.Process(target=grow, args=(tmp_path / "s", 3))

@@ -56,7 +56,7 @@ def test_200_damaged_stores(tmp_path, capsys):
         file.write_bytes(whole)
     assert seen == {*files}
     verify_store(StoreFolder(path))
-    assert capsys.readouterr().out == f"{path}: 7 shards, every byte as it was written\n"
+    assert capsys.readouterr().out == f"{path}: 7 shards, 2 views of each image, every byte as it was written\n"
     again, asked = lessons(path)
     assert asked == 0  # whatever is read is the right lesson
     for one, other in zip(right, again, strict=True):

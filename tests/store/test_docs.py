@@ -5,7 +5,12 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
+from dlkd.data.pixels import HEAD
+from dlkd.data.sources import huggingface, objects
 from dlkd.methods import METHODS
+from dlkd.store.build import ENTRIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "store.md"
 TEXT = PAGE.read_text()
@@ -28,6 +33,22 @@ def test_methods_of_a_top_k_store():
     (row,) = re.findall(r"^\| `--storage.top_k 20` \| (.*) \|$", TEXT, re.MULTILINE)
     (named,) = re.findall(r"equally\. (.*) make do", row)
     assert {n for n, m in METHODS.items() if m.takes_top_k and m.teacher} == set(re.split(r", | and ", named))
+
+
+def test_what_the_hash_of_the_data_covers():
+    rows = dict(
+        re.findall(r"^\| ([^|]*) \| ([^|]*) \|$", TEXT.partition("### What it does not notice")[2], re.MULTILINE)
+    )
+    head = f"first {HEAD // 1024} KiB"
+    assert HEAD % 1024 == 0 and head in rows["files: folders, tables, `.tar` shards"]
+    assert (
+        head in rows["Hugging Face data sets"]
+        and f"at most {huggingface.DIGESTED:,} " in rows["Hugging Face data sets"]
+    )
+    assert f"at most {objects.DIGESTED}," in rows["a `Dataset` object"]
+    assert f"The\n{ENTRIES} entries" in TEXT
+    for stale, percent in ((1 / 100, 92), (1 / 50_000, 0.5)):
+        assert f"({percent} %)" in TEXT and 100 * (1 - (1 - stale) ** ENTRIES) == pytest.approx(percent, rel=0.05)
 
 
 def test_links_lead_somewhere():

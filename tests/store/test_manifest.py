@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dlkd.errors import UserError
-from dlkd.store import MANIFEST, Manifest, Storage
+from dlkd.store import MANIFEST, DamagedManifest, Manifest, Storage
 from dlkd.store.manifest import _text
 
 FAMILY = {"samples": "s", "augment": "crop", "mixing": "none", "seed": 0}
@@ -37,10 +37,11 @@ def test_it_comes_back(tmp_path):
     assert Manifest.read(tmp_path) == BASE and BASE.shards == 3 and replace(BASE, samples=80).shards == 2
 
 
-def refused(folder):
+def refused(folder, mended=True):
+    """The refusal; is the manifest one that a repair may write anew?"""
     with pytest.raises(UserError) as error:
         Manifest.read(folder)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and isinstance(error.value, DamagedManifest) == mended
     return str(error.value)
 
 
@@ -54,11 +55,22 @@ def test_every_changed_byte_and_every_cut_is_noticed(tmp_path):
     for at in [*range(0, len(whole), 11), len(whole) - 1]:
         file.write_bytes(whole[:at])
         assert f"{MANIFEST} is damaged" in refused(tmp_path)
-    for other in (whole + b" ", b"\n" + whole, whole[:-1] + b" \n", b"[" * 50, b"null"):
+    for other in (whole + b" ", b"\n" + whole, whole[:-1] + b" \n", b"[" * 50):
         file.write_bytes(other)
         assert f"{MANIFEST} is damaged" in refused(tmp_path)
     file.unlink()
     assert "No such file" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["null", "[3]", '{"name": "a page"}', '{"format": "x"}', '{"checksum": "0"}'])
+def test_what_another_program_wrote_is_not_called_damaged(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content)
+    assert f"{MANIFEST} is that of another program" in refused(tmp_path, mended=False)
+
+
+def test_what_is_no_file_is_not_called_damaged(tmp_path):
+    (tmp_path / MANIFEST).mkdir()
+    assert f"{MANIFEST} cannot be read (it is no ordinary file)" in refused(tmp_path, mended=False)
 
 
 @pytest.mark.parametrize("version", [2, 4])
@@ -66,7 +78,7 @@ def test_other_versions_are_told(tmp_path, version):
     content = {**json.loads((_written(tmp_path)).read_text()), "format": version}
     del content["checksum"]
     (tmp_path / MANIFEST).write_text(json.dumps(content) if version == 2 else _text(content))
-    assert "another version of dlkd" in refused(tmp_path)
+    assert "another version of dlkd" in refused(tmp_path, mended=False)
 
 
 def _written(folder):

@@ -34,6 +34,25 @@ def test_the_name_is_the_checksum_of_every_byte(tmp_path):
     assert not any(map(is_ours, ("view-00000-0000.safetensors", "thesis.txt", f"A{file.name}", f"{file.name}.txt")))
 
 
+def test_a_copy_beside_a_shard_is_not_the_shard(tmp_path):
+    shards, name = Shards(tmp_path, "key"), "view-00000-0000"
+    for other in (f"{name}.{'0' * 16} (1).safetensors", f"{name}.safetensors", f"{name}.old.safetensors"):
+        (tmp_path / other).write_text("copy")
+    assert shards.find(name) is None and shards.read(name) is None and not shards.names()
+    shards.write(name, tensors())
+    assert shards.find(name).name in os.listdir(tmp_path) and shards.names() == {name}
+
+
+def test_unfinished_files_go_but_for_those_that_are_being_written(tmp_path):
+    left = [f".view-0000{k}-0000.{k:016x}.safetensors.ab_d3fg{k}.tmp" for k in range(3)]
+    others = [".config.yaml.ab_d3fgh.tmp", ".view-00000-0000.tmp", "notes.tmp"]
+    for name in (*left, *others, ".manifest.json.ab_d3fgh.tmp"):
+        (tmp_path / name).write_text("half")
+    with Shards(tmp_path, "key").lock("view-00001-0000", wait=True):
+        Shards(tmp_path, "key").clean()
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {left[1], *others}
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_shard(tmp_path):
     left = [f".view-00000-0000.{k:016x}.safetensors.ab_d3fg{k}.tmp" for k in range(2)]
     others = [".view-00001-0000.0123456789abcdef.safetensors.ab_d3fgh.tmp", ".view-00000-0000.tmp", "notes.tmp"]

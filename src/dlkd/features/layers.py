@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from dlkd.features.tap import channels_first, look, tensors_of
+from dlkd.features.tap import Seen, channels_first, look, tensors_of
 
 FeatureLoss = Literal["fitnet", "at", "rkd"]
 
@@ -103,13 +103,15 @@ def _stated(module: nn.Module) -> list[str]:
 def _outputs(module: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]]:
     """Shapes of what inner layers return, in the order in which their last call ends; the logits are left out."""
     returned: dict[str, Tensor] = {}
+    seen = Seen.of(module, example)
 
     def note(path: str) -> Any:
         def hook(layer: nn.Module, inputs: object, output: object) -> None:
             returned.pop(path, None)
             features = next(tensors_of(output), None)
             if features is not None and 2 <= features.ndim <= 4 and len(features) == len(example):
-                returned[path] = channels_first(features)
+                turned = channels_first(features, seen, layer)
+                returned[path] = features if turned is None else turned
 
         return hook
 

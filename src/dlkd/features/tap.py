@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Seen(NamedTuple):
+    """What tells the channels of a map from its sides."""
+
+    sides: tuple[int, int] | None = None
+    """Of the images that the model sees."""
+    channels_last: bool = False
+    """Does it say so of its maps? timm's Swin and its like do, as ``output_fmt``."""
+
+    @classmethod
+    def of(cls, module: nn.Module, images: object) -> Seen:
+        """A model that is shown ``images``."""
+        height, width = images.shape[2:] if isinstance(images, Tensor) and images.ndim == 4 else (0, 0)
+        last = getattr(module, "output_fmt", None) == "NHWC"
+        return cls((int(height), int(width)) if height else None, last)
 
 
 class FeatureTap:
@@ -22,8 +40,8 @@ class FeatureTap:
         middle, last = tap.take()
 
     A layer that is called several times, or a model that is, leaves its latest output. Of a tuple or a dict the first
-    tensor counts. Maps with the channels last (``[B, H, W, C]``, known by H = W ≠ C) are turned to ``[B, C, H, W]``. A
-    tensor that a later layer changes in place is seen as changed.
+    tensor counts. Maps with the channels last (``[B, H, W, C]``) are turned to ``[B, C, H, W]``: see
+    :func:`channels_first`. A tensor that a later layer changes in place is seen as changed.
 
     Hooks are in no state dict; those of a copy of the model (``copy.deepcopy``) hear nothing. Tap after whatever
     replaces layers, such as :func:`dlkd.teacher.fold_batch_norms`, and before ``torch.compile``.
@@ -40,11 +58,14 @@ class FeatureTap:
         self.paths = tuple(paths)
         self._open = False
         self._kept: dict[str, Tensor] = {}
+        self._seen = Seen()
         layers = {path: find_layer(module, path) for path in self.paths}
         self._handles = [layer.register_forward_hook(partial(self._keep, path)) for path, layer in layers.items()]
+        self._handles.append(module.register_forward_pre_hook(self._see, with_kwargs=True))
 
     def __enter__(self) -> FeatureTap:
         self._kept.clear()
+        self._seen = Seen()
         self._open = True
         return self
 
@@ -80,9 +101,20 @@ class FeatureTap:
             handle.remove()
         self._kept.clear()
 
-    def _keep(self, path: str, module: nn.Module, inputs: object, output: object) -> None:
+    def _see(self, module: nn.Module, inputs: tuple[object, ...], named: dict[str, object]) -> None:
         if self._open:
-            self._kept[path] = channels_first(_first_tensor(path, output))
+            self._seen = Seen.of(module, next(tensors_of([*inputs, named]), None))
+
+    def _keep(self, path: str, layer: nn.Module, inputs: object, output: object) -> None:
+        if not self._open:
+            return
+        found = _first_tensor(path, output)
+        if (features := channels_first(found, self._seen, layer)) is None:
+            raise ValueError(
+                f"expected layer {path!r} to return a map whose channels can be told from its sides, but got "
+                f"{list(found.shape)} for images of {self._seen.sides}; choose the convolution or norm before it"
+            )
+        self._kept[path] = features
 
 
 def find_layer(module: nn.Module, path: str) -> nn.Module:
@@ -125,13 +157,49 @@ def _first_tensor(path: str, output: object) -> Tensor:
     return found
 
 
-def channels_first(features: Tensor) -> Tensor:
-    """Maps ``[B, H, W, C]``, known by H = W ≠ C, as ``[B, C, H, W]``."""
-    if features.ndim == 4:
-        _, a, b, c = features.shape
-        if a == b != c:
-            return features.permute(0, 3, 1, 2)
-    return features
+def channels_first(features: Tensor, seen: Seen, layer: nn.Module) -> Tensor | None:
+    """Maps ``[B, H, W, C]`` as ``[B, C, H, W]``; None where nothing tells which of the two a map is.
+
+    They are known by H = W ≠ C. Where the images are not square: by the two sides that are in proportion to those of
+    the images; where both pairs are, by the width of the layer, or else by what the model says of its maps.
+    """
+    if features.ndim != 4:
+        return features
+    last = _is_last(features.shape, seen, layer)
+    return None if last is None else features.permute(0, 3, 1, 2) if last else features
+
+
+def _is_last(shape: Sequence[int], model: Seen, layer: nn.Module) -> bool | None:
+    """Is a map ``[B, a, b, c]`` one of c channels? None where nothing tells."""
+    _, a, b, c = shape
+    if model.sides is None or model.sides[0] == model.sides[1]:
+        return a == b != c
+    said: bool | None = True if model.channels_last else None
+    if a != c and (width := _width(layer)) in (a, c):
+        said = width == c
+    first, last = _stretch((b, c), model.sides), _stretch((a, b), model.sides)
+    if 2 * first < last:
+        return False
+    if b == c:  # of whatever image: pooled, or attention
+        return said is True
+    return True if 2 * last < first else said
+
+
+def _stretch(sides: tuple[int, int], of: tuple[int, int]) -> float:
+    """By how much an image is stretched to have these sides: ``|ln (h/w · W/H)|``, near 0 after one stride for both."""
+    return abs(math.log((sides[0] * of[1]) / (sides[1] * of[0])))
+
+
+def _width(layer: nn.Module) -> int | None:
+    """Channels of what a layer returns: those of the last within it that says them."""
+    found: int | None = None
+    for module in layer.modules():
+        if next(module.children(), None) is None:
+            shape = getattr(module, "normalized_shape", None)
+            names = ("out_channels", "out_features", "num_features", "num_channels")
+            own = shape[-1] if shape else next((getattr(module, n) for n in names if hasattr(module, n)), None)
+            found = own if isinstance(own, int) else found
+    return found
 
 
 def feature_shapes(module: nn.Module, paths: Sequence[str], example: Tensor) -> list[tuple[int, ...]]:

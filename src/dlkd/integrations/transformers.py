@@ -79,7 +79,7 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """The loss of a batch, and what the student returned where that is asked for.
+        """The loss of a batch, and where that is asked for what the student returned, as a dictionary with ``logits``.
 
         Raises:
             ValueError: a batch without pixel_values or labels, or what :meth:`Distiller.parts` raises.
@@ -93,7 +93,8 @@ class DistillationTrainer(Trainer):
             loss = self.distiller(inputs["pixel_values"], logits, inputs["labels"])
         else:
             loss = cross_entropy(logits, inputs["labels"]).mean()
-        return (loss, outputs) if return_outputs else loss
+        # Of anything but a dictionary the Trainer takes the first entry for the loss: of a tensor, the first sample.
+        return (loss, outputs if isinstance(outputs, dict) else {"logits": logits}) if return_outputs else loss
 
     def create_optimizer(self, *args: Any, **more: Any) -> torch.optim.Optimizer:
         """The optimizer of ``Trainer``, with what the method learns added to it, without weight decay."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,22 @@ from rich.text import Text
 
 from dlkd.data.pixels import file_size
 from dlkd.errors import UserError, first_few, printable
-from dlkd.files import clean_temporaries
 from dlkd.jobs.run import save_store_settings
-from dlkd.store import MANIFEST, Damage, Manifest, Shard, Shards, StoredLessons, build, damages, minutes, plan
+from dlkd.store import (
+    DAMAGED,
+    MANIFEST,
+    Damage,
+    DamagedManifest,
+    Manifest,
+    Shard,
+    Shards,
+    StoredLessons,
+    build,
+    damages,
+    minutes,
+    plan,
+)
+from dlkd.store.manifest import SHARDS
 from dlkd.store.shards import ELSEWHERE, STRONG
 from dlkd.train.interrupt import Interrupted, StopRequest
 from dlkd.train.lessons import check_stores, stores
@@ -53,38 +69,68 @@ def build_store(options: DistillOptions) -> dict[str, Any]:
 def repair_store(options: DistillOptions) -> dict[str, Any]:
     """Delete what is damaged and make it again, nothing else. Returns what was deleted and made.
 
+    A damaged manifest is renamed, not deleted, and put back where it cannot be written anew.
+
     Raises:
-        UserError: see :func:`build_store`.
+        UserError: see :func:`build_store`; a manifest of another version, a stranger's, or one that cannot be read.
     """
     folder = _folder(options)
-    anew: list[Path] = []
-    for part in (folder, folder / STRONG):
-        if not part.is_dir():
-            continue
-        clean_temporaries(part)
-        try:
-            Manifest.read(part)
-        except UserError as error:
-            print(f"{error}; it is written anew")
-            (part / MANIFEST).unlink(missing_ok=True)
-            anew.append(part)
-    session = _session(options)
+    lost = [part for part in (folder, folder / STRONG) if part.is_dir() and _has_lost_manifest(part)]
+    with _put_aside(lost):
+        session = _session(options)
+        found = {stored: damages(stored.shards) for stored in stores(session)}
+        for stored, bad in found.items():
+            if stored.path in lost and any(damage.reason == ELSEWHERE for damage in bad):
+                (stored.path / MANIFEST).unlink()
+                raise UserError(
+                    f"the manifest of {stored.path} is lost, and with these options it would be that of another store, "
+                    "not of the shards that lie there; give the options that they were made with, or delete the store"
+                )
     deleted: list[str] = []
-    for stored in stores(session):
-        found = damages(stored.shards)
-        if stored.path in anew and any(damage.reason == ELSEWHERE for damage in found):
-            (stored.path / MANIFEST).unlink()
-            raise UserError(
-                f"the manifest of {stored.path} is lost, and with these options it would be that of another store, not "
-                "of the shards that lie there; give the options that they were made with, or delete the store"
-            )
-        for damage in found:
+    for stored, bad in found.items():
+        stored.shards.clean()
+        for damage in bad:
             _delete(damage.file)
             deleted.append(damage.file.name)
             print(f"{damage.file.name}: {damage.reason}; deleted")
     save_store_settings(session, options)
     check_stores(session)
     return {**_fill(session, options), "deleted": deleted}
+
+
+def _has_lost_manifest(part: Path) -> bool:
+    """Is it gone or damaged? Where it cannot be read for another reason, that is raised."""
+    try:
+        Manifest.read(part)
+    except DamagedManifest as error:
+        print(f"{error}; it is written anew")
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _put_aside(parts: Sequence[Path]) -> Iterator[None]:
+    """Damaged manifests give way to new ones under another name, and come back if the block fails."""
+    aside: list[Path] = []
+    try:
+        for part in parts:
+            with contextlib.suppress(FileNotFoundError):
+                _rename(part / MANIFEST, part / DAMAGED)
+                aside.append(part)
+        yield
+    except BaseException:
+        for part in aside:
+            _rename(part / DAMAGED, part / MANIFEST)
+        raise
+
+
+def _rename(file: Path, to: Path) -> None:
+    try:
+        file.replace(to)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"could not rename {file}: {error.strerror}; rename it yourself") from error
 
 
 def _delete(file: Path) -> None:
@@ -98,9 +144,10 @@ def verify_store(options: StoreFolder) -> dict[str, Any]:
     """Compare every byte of a store with its checksums; no teacher is needed. Returns how many shards were read.
 
     Raises:
-        UserError: something is damaged, or missing of the views that the store was built for; the first few are named.
+        UserError: something is damaged, or missing of the views that the store was built for or has begun; the first
+            few are named.
     """
-    found = 0
+    found, views = 0, 0
     bad: list[Damage] = []
     lost: list[str] = []
     for part in _parts(options.store):
@@ -109,7 +156,9 @@ def verify_store(options: StoreFolder) -> dict[str, Any]:
         found += len(shards.files())
         bad += damages(shards)
         there = shards.names()
-        lost += [shard.name for shard in manifest.expected(manifest.views or 0) if shard.name not in there]
+        begun = _begun_views(manifest, there)
+        lost += [shard.name for shard in manifest.expected(begun) if shard.name not in there]
+        views = max(views, begun)
     if bad:
         named = first_few([f"{damage.file.name} ({damage.reason})" for damage in bad])
         raise UserError(
@@ -121,8 +170,17 @@ def verify_store(options: StoreFolder) -> dict[str, Any]:
             f"{options.store} was to hold {found + len(lost)} shards, but {len(lost)} are missing: {first_few(lost)}; "
             f"dlkd store repair --store {options.store}, or the same dlkd store build again, makes them"
         )
-    print(f"{options.store}: {found} shards, every byte as it was written")
+    print(f"{options.store}: {found} shards, {views} views of each image, every byte as it was written")
     return {"store": options.store, "shards": found}
+
+
+def _begun_views(manifest: Manifest, there: set[str]) -> int:
+    """How many view numbers have to be whole: those that it was built for, and each up to the highest that is there.
+
+    A name may be a stranger's: no more than a manifest may speak of.
+    """
+    numbers = [int(match[1]) for name in there if (match := re.fullmatch(r"view-(\d+)-\d+", name))]
+    return max(manifest.views or 0, min(max(numbers, default=-1) + 1, SHARDS // manifest.shards))
 
 
 def store_info(options: StoreFolder) -> dict[str, Any]:

@@ -39,8 +39,10 @@ def describe(name: str) -> Published:
         ValueError: in one line, why it is not there.
     """
     config = _config(name)
-    names = tuple(str(config.id2label[k]) for k in range(config.num_labels))
-    return Published(config.num_labels, None if all(n == f"LABEL_{k}" for k, n in enumerate(names)) else names)
+    labels, classes = config.id2label, config.num_labels
+    # Numbers from 1, or with a gap, do not say which logit is whose.
+    named = labels.keys() == set(range(classes)) and any(name != f"LABEL_{k}" for k, name in labels.items())
+    return Published(classes, tuple(str(labels[k]) for k in range(classes)) if named else None)
 
 
 def build(name: str, num_classes: int, channels: int) -> nn.Module:

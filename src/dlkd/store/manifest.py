@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +15,21 @@ from dlkd.files import write_atomic
 from dlkd.regular import read_regular
 from dlkd.store.storage import ROUNDING, Storage
 
-MANIFEST = "manifest.json"
+MANIFEST, DAMAGED = "manifest.json", "manifest.json.damaged"
+"""The second is what a repair found in place of the first: it is kept, since nobody has understood it."""
 FORMAT = 3
 BYTES, SHARDS = 1 << 26, 10**7
 """Most of a manifest, and of the shards that it may speak of: names of more would not fit into memory."""
 _CHECKSUM = "checksum"
 REPAIR = "dlkd store repair mends it"
 OTHER_VERSION = "{} is a store of another version of dlkd; give another --store or delete it"
+
+
+class DamagedManifest(UserError):
+    """A manifest is gone, or no longer what was written: the store can be mended.
+
+    That of another version, a stranger's file and one that the system does not give are none of these.
+    """
 
 
 class Shard(NamedTuple):
@@ -88,22 +96,16 @@ class Manifest:
         """Read and check it.
 
         Raises:
-            UserError: it is damaged, or of another version of the format.
+            DamagedManifest: it is gone or damaged.
+            UserError: it is of another version of the format, none of ours, or cannot be read.
         """
-        file = folder / MANIFEST
-        try:
-            raw = read_regular(file, BYTES)
-            content = json.loads(raw)
-            if not isinstance(content, dict):
-                raise ValueError("no JSON object")
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(_damaged(folder, first_line(error))) from error
+        raw, content = _load(folder)
         if content.get("format") != FORMAT and _CHECKSUM not in content:
             raise UserError(OTHER_VERSION.format(folder))
         content.pop(_CHECKSUM, None)
         # The bytes themselves: JSON has many ways to write the same.
         if raw != _text(content).encode():
-            raise UserError(_damaged(folder, "its checksum is not that of its content"))
+            raise DamagedManifest(_damaged(folder, "its checksum is not that of its content"))
         if content.pop("format", None) != FORMAT:
             raise UserError(OTHER_VERSION.format(folder))
         # A checksum tells accidents, not strangers, who can make one as well.
@@ -112,7 +114,7 @@ class Manifest:
             found = cls(**{**content, "storage": Storage(**content["storage"])})
             found.check()
         except (TypeError, ValueError, KeyError) as error:
-            raise UserError(_damaged(folder, first_line(error))) from error
+            raise DamagedManifest(_damaged(folder, first_line(error))) from error
         return found
 
     def check(self) -> None:
@@ -168,6 +170,34 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
+
+
+def _load(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bytes of a manifest, and the JSON object in them, of whatever version."""
+    try:
+        raw = read_regular(folder / MANIFEST, BYTES)
+        content = json.loads(raw)
+    except (FileNotFoundError, ValueError, RecursionError) as error:
+        raise DamagedManifest(_damaged(folder, first_line(error))) from error
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise UserError(f"could not open the store {folder}: {MANIFEST} cannot be read ({reason})") from error
+    if not _is_ours(content):
+        raise UserError(
+            f"could not open the store {folder}: its {MANIFEST} is that of another program; give another --store"
+        )
+    return raw, content
+
+
+def _is_ours(content: object) -> bool:
+    """Has some version of dlkd written this JSON? One changed byte spoils the name of one entry."""
+    if not isinstance(content, dict):
+        return False
+    names = {"format", *(field.name for field in fields(Manifest))}
+    if _CHECKSUM in content or content.get("format") == FORMAT:
+        return len(names & content.keys()) >= len(names) // 2
+    # The first stores had no format, but their family.
+    return not content or type(content.get("format")) is int or "family" in content
 
 
 def _damaged(folder: Path, reason: str) -> str:

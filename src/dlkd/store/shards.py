@@ -16,10 +16,12 @@ from torch import Tensor
 from dlkd.errors import UserError, first_line
 from dlkd.files import clean_temporaries, held, write_atomic
 from dlkd.regular import open_regular
+from dlkd.store.manifest import DAMAGED, MANIFEST
 
 LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
 """Beside the shards: the locks, the options that the store was made with, the store of the strong views."""
 _NAME = re.compile(r"(?P<shard>[a-z0-9-]+)\.(?P<checksum>[0-9a-f]{16})\.safetensors")
+_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[a-z0-9_]{{8}}\.tmp")
 _CHUNK = 1 << 20
 ELSEWHERE = "it belongs to another store"
 """What is wrong with a shard that is whole, but of other outputs than the manifest's."""
@@ -29,7 +31,7 @@ _ABOUT = "shard"
 
 def is_ours(name: str) -> bool:
     """May a file of this name lie in a store whose manifest is lost?"""
-    return name in (LOCKS, SETTINGS, STRONG) or _NAME.fullmatch(name) is not None
+    return name in (LOCKS, SETTINGS, STRONG, DAMAGED) or _NAME.fullmatch(name) is not None
 
 
 @contextmanager
@@ -78,8 +80,9 @@ class Shards:
         self._sound: set[Path] = set()
 
     def find(self, name: str) -> Path | None:
-        """The file of a shard, if it is there."""
-        return min(self.folder.glob(f"{name}.*.safetensors"), default=None)
+        """The file of a shard, if it is there: the whole name counts, as in :meth:`names`."""
+        found = [file for file in self.folder.glob(f"{name}.*.safetensors") if _NAME.fullmatch(file.name)]
+        return min(found, default=None)
 
     def names(self) -> set[str]:
         """Of all shards that are there."""
@@ -125,6 +128,17 @@ class Shards:
         clean_temporaries(self.folder, name)
         write_atomic(file, content)
         self._sound.add(file)
+
+    def clean(self) -> None:
+        """Remove the unfinished files that killed writers left, not those that others are writing."""
+        unfinished = (_UNFINISHED.fullmatch(file.name) for file in self.folder.glob(".*.tmp"))
+        for name in sorted({match["shard"] for match in unfinished if match}):
+            with self.lock(name, wait=False) as mine:
+                if mine:
+                    clean_temporaries(self.folder, name)
+        with self.lock("manifest", wait=False) as mine:
+            if mine:
+                clean_temporaries(self.folder, MANIFEST)
 
     def damage(self, file: Path) -> Damage | None:
         """What is wrong with a file, every byte of it looked at."""
