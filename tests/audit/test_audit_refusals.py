@@ -7,6 +7,7 @@ from refusals import refused
 from safetensors.torch import save_file
 
 from dlkd.data import DataOptions, load_data
+from dlkd.models import InputFormat, build_model, save_student
 
 MACHINE = ("--device", "cpu", "--engine.threads", 1)
 FOLDER = (
@@ -103,4 +104,75 @@ def make(num_classes, **_):
         *("--model.name", "ends_with_a_convolution:make", "--model.weights", tmp_path / "weights.safetensors"),
     )
     refused(done, "a linear classifier at the end of --model.name ends_with_a_convolution:make")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_library_s_network(photos, dlkd, tmp_path):
+    """Their layers have the same names, so that they could be loaded; told before any image is looked at."""
+    state = build_model("timm:resnet18", 2).state_dict()
+    about = {"num_classes": 2, "channels": 3, "input_format": InputFormat(), "class_names": ("one", "zero"), "card": {}}
+    save_student(tmp_path / "run", state, name="timm:resnet18", **about)
+    done = dlkd(
+        *("audit", "--out", tmp_path / "out", "--data.root", photos, *FOLDER, "--heads_only"),
+        *("--model.name", "torchvision:resnet18", "--model.weights", tmp_path / "run"),
+    )
+    refused(done, "expected the model 'timm:resnet18'", "but got 'torchvision:resnet18'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("said", ["auto", "none"])
+def test_features_that_are_not_finite(own_module, dlkd, tmp_path, said):
+    """Of three images the network says nothing that a classifier could learn from: they are named."""
+    data = load_data(DataOptions(per_class=6, held_out=0.0)).train
+    ink = data.pixels.array.float().sum(dim=(1, 2, 3))
+    own_module(
+        "overflows",
+        f"""
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.middle, self.end = nn.Linear(64, 64), nn.Linear(64, num_classes)
+
+    def forward(self, images):
+        ink = (255 * images).round().sum(dim=(1, 2, 3))
+        much = ink[:, None] >= {float(ink.topk(3).values[-1]) - 0.5}
+        return self.end(self.middle(images.flatten(1)).masked_fill(much, float("inf")))
+
+def make(num_classes, **_):
+    return Network(num_classes)
+""",
+    )
+    from overflows import make
+
+    save_file(make(10).state_dict(), tmp_path / "weights.safetensors")
+    done = dlkd(
+        *("audit", "--out", tmp_path / "out", "--heads_only", "--folds", 2, "--data.per_class", 6, *MACHINE),
+        *("--model.name", "overflows:make", "--model.weights", tmp_path / "weights.safetensors"),
+        *("--teacher.seen", said),
+    )
+    worst = data.ids[(ink >= ink.topk(3).values[-1]).numpy()].tolist()
+    refused(done, "is not finite for sample ids", worst)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_with_nothing_to_prune(own_module, dlkd, tmp_path):
+    own_module(
+        "one_layer",
+        """
+from torch import nn
+
+def make(num_classes, **_):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+""",
+    )
+    from one_layer import make
+
+    save_file(make(10).state_dict(), tmp_path / "weights.safetensors")
+    done = dlkd(
+        *("audit", "--out", tmp_path / "out", "--heads_only", "--folds", 2, "--data.per_class", 6, *MACHINE),
+        *("--model.name", "one_layer:make", "--model.weights", tmp_path / "weights.safetensors"),
+    )
+    refused(done, "could not make the probe of --model.name one_layer:make", "to prune")
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from cleanlab.rank import get_label_quality_scores
 from refusals import refused
 
 from dlkd.audit.datalab import to_datalab
-from dlkd.audit.scores import ACTIONS, KEEP, RELABEL
+from dlkd.audit.scores import ACTIONS, KEEP, LOOK, RELABEL, label_posterior, suggested_actions
 from dlkd.data import DataOptions, load_data
 from dlkd.errors import UserError
 
@@ -106,6 +106,32 @@ def test_of_each_class_at_most_a_share_goes_the_most_suspicious_first(clean, num
             left = np.setdiff1d(suspicious, np.flatnonzero(gone))
             assert weights[of_class][gone[of_class]].max() <= weights[left].min(initial=1)
     assert limited
+
+
+def test_labels_to_look_at_take_nothing_from_those_that_are_relabelled(good, tmp_path):
+    """The policy changes none of them, so that they are no part of the most that it may change."""
+    labels = np.repeat(np.arange(3), 20)
+    found = np.where(np.arange(3) == labels[:, None], 0.8, 0.1)
+    found[:4] = 0.002, 0.499, 0.499  # the most suspicious, of which nobody knows what they are
+    found[4:8], found[8:12] = (0.0999, 0.8501, 0.05), (0.1, 0.05, 0.85)
+    posterior = label_posterior(found, labels)
+    actions, _ = suggested_actions(posterior, labels)
+    assert actions.tolist() == [LOOK] * 4 + [RELABEL] * 8 + [KEEP] * 48
+    assert posterior[:4, 0].max() < posterior[4:12, 0].min()
+    np.savez(
+        tmp_path / "predictions.npz",
+        **{"ids": np.arange(60), "labels": labels, "teacher": found, "probe": found},
+        class_names=np.array(["a", "b", "c"]),
+    )
+    (tmp_path / "audit.json").write_text('{"audit": "crafted"}')
+    (tmp_path / "audit.csv").write_text("\n".join(["id", *map(str, range(60))]) + "\n")
+    for most, changed in ((0.5, [*"bbbbcccc"]), (0.1, [*"bb", *"aaaaaa"])):
+        out = tmp_path / f"{most}.csv"
+        good("clean", tmp_path, "--out", out, "--policy", "relabel", "--most", most)
+        assert columns_of(out)["label"] == [*"aaaa", *changed, *"aaaaaaaa", *"b" * 20, *"c" * 20]
+        good("clean", tmp_path, "--out", tmp_path / "removed.csv", "--policy", "remove", "--most", most, "--overwrite")
+        gone = np.flatnonzero(weights_of(columns_of(tmp_path / "removed.csv")) == 0)
+        assert gone.tolist() == list(range(int(most * 20)))  # they are left out first
 
 
 def test_relabelled_ones_are_nearer_to_the_truth(clean):

@@ -98,15 +98,18 @@ def clean(options: CleanOptions) -> dict[str, npt.NDArray[Any]]:
     options.check()
     audited = read_audit(options.audit)
     verdicts = _of_audit(audited) if options.issues is None else _of_cleanlab(options.issues, audited)
-    suspicious = _worst(verdicts, audited.labels, options.most)
+    # A policy that changes nothing of a label must not count it among the most that it may change.
+    relabel = options.policy == "relabel"
+    touched = verdicts.suspicious & verdicts.sure if relabel else verdicts.suspicious
+    worst = _worst(touched, verdicts.weights, audited.labels, options.most)
     labels = audited.labels.copy()
     weights: npt.NDArray[np.floating] = np.ones(labels.size)
-    if options.policy == "relabel":
-        labels = np.where(suspicious & verdicts.sure, verdicts.better, labels)
+    if relabel:
+        labels = np.where(worst, verdicts.better, labels)
     elif options.policy == "unlabel":
-        labels = np.where(suspicious, -1, labels)
+        labels = np.where(worst, -1, labels)
     elif options.policy == "remove":
-        weights = np.where(suspicious, 0.0, 1.0)
+        weights = np.where(worst, 0.0, 1.0)
     elif options.policy == "weights":
         weights = verdicts.weights
     if options.decisions is not None:
@@ -131,14 +134,17 @@ def clean(options: CleanOptions) -> dict[str, npt.NDArray[Any]]:
     return columns
 
 
-def _worst(verdicts: _Verdicts, labels: npt.NDArray[np.int64], most: float) -> npt.NDArray[np.bool_]:
-    """The suspicious labels, of each class no more than a share of all that it has, those that count least first."""
+def _worst(
+    touched: npt.NDArray[np.bool_], weights: npt.NDArray[np.floating], labels: npt.NDArray[np.int64], most: float
+) -> npt.NDArray[np.bool_]:
+    """Of the labels ``[N]`` that are to be touched, in each class no more than a share of all that it has, those that
+    count least first."""
     chosen = np.zeros(labels.size, bool)
-    order = np.argsort(verdicts.weights, kind="stable")
+    order = np.argsort(weights, kind="stable")
     for c in np.unique(labels):
         members = order[labels[order] == c]
-        suspicious = members[verdicts.suspicious[members]]
-        chosen[suspicious[: int(most * members.size)]] = True
+        candidates = members[touched[members]]
+        chosen[candidates[: int(most * members.size)]] = True
     return chosen
 
 

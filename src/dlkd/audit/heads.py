@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,14 +24,16 @@ from dlkd.audit.answers import Answers, ask, shown
 from dlkd.audit.folds import out_of_fold, say_agreement
 from dlkd.audit.judged import Judged, everything
 from dlkd.audit.options import AuditOptions
+from dlkd.audit.seen import seen_by_network
 from dlkd.data import DataSet, load_data, stratified_split, view_family
 from dlkd.data.samples import Indices
 from dlkd.difficulty import ProbeSpec
-from dlkd.errors import UserError
-from dlkd.models import CheckpointError, load_model
+from dlkd.errors import UserError, first_line
+from dlkd.models.trained import STUDENT_FILE
 from dlkd.teacher import FrozenTeacher, fold_batch_norms
 from dlkd.train.device import pick_device
 from dlkd.train.setup import input_format_of, make_student
+from dlkd.train.teach import some_ids
 from dlkd.train.teacher_options import ProbeOptions
 
 Floats = npt.NDArray[np.floating]
@@ -67,38 +71,25 @@ def by_heads(options: AuditOptions) -> Judged:
     """Train the classifiers of all parts, and ask each about its own.
 
     Raises:
-        UserError: a network without a linear classifier, or data that cannot be cut into parts.
+        UserError: a network that :func:`seen_by_network` or :func:`features` refuses, or data that cannot be cut into
+            parts.
     """
     assert options.folds is not None
     whole = everything(options.data)
     parts = parts_of(options, whole)
     file = options.out / "features.npz"
-    images = whole.train.digest()
-    if (kept := _kept(file, images)) is None:
-        found, seen = features(options, whole), seen_by_network(options, whole)
-        write_arrays(file, {**found._asdict(), "seen": seen, "images": np.array(images)})
+    remarks: tuple[str, ...] = ()
+    images, weights = whole.train.digest(), _hash_of(options.model.weights)
+    if (kept := _kept(file, images, weights)) is None:
+        # The network is loaded with its classifier first: what does not fit is told before it has seen all images.
+        seen, remarks = seen_by_network(options, whole)
+        found = features(options, whole)
+        about = {"seen": seen, "images": np.array(images), "weights": np.array(weights)}
+        write_arrays(file, found._asdict() | about)
     else:
         found, seen = kept
-    return replace(judge(whole, parts, found, options.distance_temperature), seen=seen)
-
-
-def seen_by_network(options: AuditOptions, whole: DataSet) -> npt.NDArray[np.str_]:
-    """Was the network trained on an image, and on its label, before any part was left out? As far as its run says."""
-    seen = np.full(len(whole.train), "no", "<U8")
-    if options.model.weights is None:
-        return seen
-    classes, channels = len(whole.train.class_names), whole.train.pixels.channels
-    try:
-        weights = options.model.weights
-        card = load_model(options.model.name, weights, classes, channels=channels, own_classes=True).card
-    except CheckpointError:  # its classifier is for other classes, so it is of other labels
-        return seen
-    trained = card.get("trained_on")
-    data = load_data(options.data)
-    for part in (whole.train, data.train, *data.earlier):
-        if isinstance(trained, dict) and trained.get("images") == part.digest():
-            seen[np.isin(whole.train.ids, part.ids)] = "yes"
-    return seen
+    judged = judge(whole, parts, found, options.distance_temperature)
+    return replace(judged, seen=seen, remarks=(*judged.remarks, *remarks))
 
 
 class Part(NamedTuple):
@@ -159,7 +150,8 @@ def features(options: AuditOptions, whole: DataSet) -> Features:
     """Ask the network and its pruned copies about all views of all images.
 
     Raises:
-        UserError: a network without a linear classifier at its end.
+        UserError: a network without a linear classifier at its end, or with nothing to prune before it, or features
+            that are not finite.
     """
     device, channels = pick_device(options.device), whole.train.pixels.channels
     module, _ = make_student(options.model, whole, channels, options.seed, "--model.")
@@ -168,7 +160,12 @@ def features(options: AuditOptions, whole: DataSet) -> Features:
     images = next(iter(shown(whole.train.take(np.arange(1)), view_family(options.views, whole, 0, size), 0, size)))
     example = form(next(iter(images)))
     network, example = without_head(module.eval(), options.model.name, example).to(device), example.to(device)
-    probes = {spec.name: spec.make(network) for spec in _specs(options.probe)}
+    try:
+        probes = {spec.name: spec.make(network) for spec in _specs(options.probe)}
+    except ValueError as error:
+        raise UserError(
+            f"could not make the probe of --model.name {options.model.name}: {first_line(error)}"
+        ) from error
     for model in (network, *probes.values()):
         fold_batch_norms(model, example)
     last = options.engine.uses_channels_last(channels, device)
@@ -176,7 +173,18 @@ def features(options: AuditOptions, whole: DataSet) -> Features:
     family = view_family(options.views, whole, options.seed, size)
     rows = [ask(teacher, view, device) for view in shown(whole.train, family, options.augmented, size)]
     of_teacher = np.stack([row[0].numpy() for row in rows])
-    return Features(of_teacher, np.stack([np.stack([p.numpy() for p in row[1]]) for row in rows]))
+    found = Features(of_teacher, np.stack([np.stack([p.numpy() for p in row[1]]) for row in rows]))
+    _check_finite(found, whole.train.ids, options.model.name)
+    return found
+
+
+def _check_finite(found: Features, ids: Indices, name: str) -> None:
+    good = np.isfinite(found.teacher).all(axis=(0, 2)) & np.isfinite(found.probes).all(axis=(0, 1, 3))
+    if not good.all():
+        raise UserError(
+            f"what --model.name {name} or its pruned copy says is not finite for sample ids {some_ids(ids[~good])}; "
+            "use other weights"
+        )
 
 
 def _specs(probe: ProbeOptions) -> list[ProbeSpec]:
@@ -250,10 +258,26 @@ def fit_head(x: Floats, y: npt.NDArray[np.int64], classes: int, penalty: float) 
     return Head(mean, std, weight, bias)
 
 
-def _kept(file: Path, images: str) -> tuple[Features, npt.NDArray[np.str_]] | None:
-    """What an earlier process found of the same images, and which of them the network had seen."""
+def _hash_of(weights: Path | None) -> str:
+    """SHA-256 of the file of weights, or of that in a run folder; empty where there is none that can be read."""
+    if weights is not None:
+        file = weights / STUDENT_FILE if weights.is_dir() else weights
+        with contextlib.suppress(OSError):
+            return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return ""
+
+
+def _kept(file: Path, images: str, weights: str) -> tuple[Features, npt.NDArray[np.str_]] | None:
+    """What an earlier process found of the same images by the same weights, and which of them the network had seen.
+
+    Args:
+        file: where.
+        images: names them.
+        weights: :func:`_hash_of` those that are there now; where there are none any more, what was found counts.
+    """
     try:
         kept = read_arrays(file)
-        return (Features(kept["teacher"], kept["probes"]), kept["seen"]) if str(kept["images"]) == images else None
+        same = str(kept["images"]) == images and weights in ("", str(kept["weights"]))
+        return (Features(kept["teacher"], kept["probes"]), kept["seen"]) if same else None
     except (ValueError, KeyError):
         return None

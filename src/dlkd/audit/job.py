@@ -134,7 +134,7 @@ def table_of(judged: Judged) -> dict[str, npt.NDArray[Any]]:
 
 def _results(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
     labels = judged.samples.labels.numpy()
-    other = columns["action"] != "keep"
+    other = columns["suggested_label"] != columns["given_label"]  # a label to look at may be the likeliest all the same
     pairs = Counter(
         zip(columns["given_label"][other].tolist(), columns["suggested_label"][other].tolist(), strict=True)
     )
@@ -161,10 +161,12 @@ def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray
     write_arrays(out / PREDICTIONS, labels | answers._asdict())
     paths = None
     if isinstance(samples.pixels, FilePixels):
-        paths = [Path(os.path.relpath(path, out)).as_posix() for path in samples.pixels.paths]
+        paths = [_beside(path, out) for path in samples.pixels.paths]
     numbers = {name: columns[name] for name in ("score", "self_confidence", "margin", "distance")}
     worst = np.argsort(columns["score"], kind="stable")[: options.thumbnails]
     actions = np.array([ACTIONS.index(action) for action in columns["action"].tolist()], np.int64)
+    number = {name: k for k, name in enumerate(samples.class_names)}
+    suggested = np.array([number[name] for name in columns["suggested_label"].tolist()], np.int64)
     sheet = Sheet(
         title="Audit",
         lead=f"{found['images']} training images; {found['actions']['relabel']} labels for which one other "
@@ -174,6 +176,7 @@ def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray
         class_names=samples.class_names,
         ids=samples.ids,
         given=samples.labels.numpy(),
+        suggested=suggested,
         teacher=answers.teacher.argmax(axis=1),
         probe=answers.probe.argmax(axis=1),
         numbers=numbers,
@@ -184,6 +187,14 @@ def _write(options: AuditOptions, judged: Judged, columns: dict[str, npt.NDArray
     )
     write_atomic(out / SHEET, sheet.render())
     write_json(out / RESULTS, found)
+
+
+def _beside(path: Path, folder: Path) -> str:
+    """``path`` from ``folder``; empty where nothing leads there: on Windows, to another drive."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return ""
 
 
 def thumbnail(samples: Samples, position: int, side: int) -> bytes:

@@ -40,22 +40,27 @@ class Judged:
                 "say nothing about how well wrong labels are found without one."
             )
         counts = {name: int((self.seen == name).sum()) for name in SEEN}
+        # Of parts, who judges has not seen its own, unless it had been trained before they were cut: --heads_only.
+        heads = bool((self.folds >= 0).all())
+        who, other = (
+            ("network", "leave out --heads_only and --model.weights") if heads else ("teacher", "give --folds 5")
+        )
         if counts["yes"]:
             return (
-                f"The teacher was trained on {counts['yes']} of these {len(self.samples)} images and repeats the "
-                "labels that it learnt: their scores are worthless as evidence about wrong labels. Give a teacher that "
-                "has not seen them, or --folds 5."
+                f"The {who} was trained on {counts['yes']} of these {len(self.samples)} images and repeats the "
+                "labels that it learnt: their scores are worthless as evidence about wrong labels. Give a "
+                f"{who} that has not seen them, or {other}."
             )
         if counts["probably"]:
             return (
-                "The teacher is much surer of these images than of the test images: it was probably trained on them, "
-                "and its scores are then worthless as evidence about wrong labels. Give --folds 5, or --teacher.seen "
-                "none if it was not."
+                f"The {who} is much surer of these images than of the test images: it was probably trained on them, "
+                "and its scores are then worthless as evidence about wrong labels. Say --teacher.seen none if it was "
+                f"not, or {other}."
             )
         if counts["unknown"]:
             return (
-                "Nobody knows whether the teacher was trained on these images; if it was, its scores are worthless as "
-                "evidence about wrong labels. Say --teacher.seen, or give --folds 5."
+                f"Nobody knows whether the {who} was trained on these images; if it was, its scores are worthless as "
+                f"evidence about wrong labels. Say --teacher.seen, or {other}."
             )
         return ""
 

@@ -42,7 +42,8 @@ class AuditOptions:
         model: what they are.
         optim: their optimisation.
         engine: precision and speed.
-        teacher: who judges, where no folds are asked for.
+        teacher: who judges, where no folds are asked for. With heads_only its "seen" alone, which then says what the
+            network was trained on.
         probe: the pruned copy.
     """
 
@@ -71,7 +72,8 @@ class AuditOptions:
         """Raise UserError where a value makes no sense."""
         self.data.check()
         self.probe.check()
-        given = self.teacher != TeacherOptions()
+        of_network = TeacherOptions(seen=self.teacher.seen) if self.heads_only else TeacherOptions()
+        given = self.teacher != of_network
         if self.folds is None and not given:
             raise UserError(
                 "expected --teacher.weights, a teacher that has not seen these images, or --folds 5 to train some on "

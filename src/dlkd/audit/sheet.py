@@ -51,7 +51,10 @@ class Sheet:
     ids: npt.NDArray[np.int64]
     """[N], each once."""
     given: npt.NDArray[np.int64]
-    """[N] class number, -1 for none; so for the next two."""
+    """[N] class number, -1 for none; so for the next three."""
+    suggested: npt.NDArray[np.int64]
+    """[N] the likeliest class by teacher and given label together: shown beside the given one, filtered by, and the
+    right one of a label that is marked wrong."""
     teacher: npt.NDArray[np.int64]
     probe: npt.NDArray[np.int64]
     numbers: Mapping[str, npt.NDArray[np.floating]]
@@ -69,6 +72,7 @@ class Sheet:
     def __post_init__(self) -> None:
         columns: dict[str, tuple[npt.NDArray[np.int64], int]] = {
             "given": (self.given, len(self.class_names)),
+            "suggested": (self.suggested, len(self.class_names)),
             "teacher": (self.teacher, len(self.class_names)),
             "probe": (self.probe, len(self.class_names)),
             "action": (self.action, len(self.actions)),
@@ -103,6 +107,7 @@ class Sheet:
             "actions": list(self.actions),
             "ids": self.ids.tolist(),
             "given": self.given.tolist(),
+            "suggested": self.suggested.tolist(),
             "teacher": self.teacher.tolist(),
             "probe": self.probe.tolist(),
             "action": self.action.tolist(),
