@@ -9,7 +9,7 @@ images, by the teachers of `results/teachers`, which have not seen them; plain v
 Of every b: the accuracy, and what it is worth over the teacher alone, in nats under the best temperature of each. The
 same of the best b, and of the best b for each fifth of the level (distance, τ_d = ¼). Whatever is fitted, T or
 b, is fitted to one half of the images and judged on the other, in turn. Standard errors are over images, or over pairs
-where images are mixed; those of cutmix in the committed file are from before that, over images.
+where images are mixed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Images stand in fifths of the level, by distance (τ_d = ¼ and 1) and by the te
 true labels, with a bootstrap interval over images (over pairs where images are mixed), and by the labels as given, with
 their noise as the model of what is wrong (symmetric, at its measured share). And what a temperature for each fifth is
 worth over one for all: nats on images that it was not fitted to, two halves in turn, with the standard error over
-images, or over pairs; those of cutmix in the committed file are from before that, over images.
+images, or over pairs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from dlkd.errors import UserError
-from dlkd.files import TEMPORARY, write_atomic, write_json
+from dlkd.files import TEMPORARY, clean_temporaries, write_atomic, write_json, writing
 
 
 def names(path):
@@ -57,6 +57,44 @@ def test_places_that_cannot_be_written(tmp_path):
         with pytest.raises(UserError, match=r"could not write .*can this folder be written to"):
             write_atomic(path, "x")
     assert names(tmp_path) == ["folder"]
+
+
+def test_written_in_parts(tmp_path):
+    with writing(tmp_path / "a") as file:
+        file.write("größe ")
+        file.write(b"\xff")
+        assert names(tmp_path) != ["a"] and len(names(tmp_path)) == 1
+    assert (tmp_path / "a").read_bytes() == "größe ".encode() + b"\xff" and names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [OSError(13, "no picture"), KeyboardInterrupt(), ValueError("x")])
+def test_what_else_fails_is_none_of_the_file(tmp_path, error):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(type(error)) as found, writing(tmp_path / "a") as file:
+        file.write("new")
+        raise error
+    assert found.value is error and names(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
+def test_a_full_disk_is_told_whatever_is_left_to_write(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match=r"could not write .*is the disk full"), writing(tmp_path / "a") as file:
+            for _ in range(100_000):
+                file.write("row\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == []
+
+
+def test_leftovers_of_one_name_alone(tmp_path):
+    left, others = ".a[1].csv.ab_d3fgh.tmp", [".a[1].csv.b.csv.ab_d3fgh.tmp", ".a1.csv.ab_d3fgh.tmp", ".a[1].csv.x.tmp"]
+    for name in (left, *others):
+        (tmp_path / name).touch()
+    clean_temporaries(tmp_path, "a[1].csv", alone=True)
+    assert names(tmp_path) == sorted(others)
 
 
 def test_leftovers_of_killed_writers_are_known_by_name(tmp_path):

@@ -180,7 +180,7 @@ CASES = (
     Case(
         "weights",
         "evaluate a pickle that runs code",
-        lambda p: ["evaluate", "--name", STUDENT, "--weights", p.write("w.pth", _code(p))],
+        lambda p: ["evaluate", "--name", STUDENT, "--data.per_class", "30", "--weights", p.write("w.pth", _code(p))],
         "it could run code",
     ),
     Case(

@@ -4,52 +4,91 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from dlkd.errors import UserError
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names of the files that :func:`write_atomic` renames once they are whole; a killed writer leaves one."""
+"""Names of the files that :func:`writing` renames once they are whole; a killed writer leaves one."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_atomic(path: Path, content: bytes | str, keep: Path | None = None) -> None:
-    """Write through a temporary file in the same folder, flushed to disk, then renamed.
+    """Write a whole file; see :func:`writing`."""
+    with writing(path, keep) as file:
+        file.write(content)
+
+
+class Unfinished:
+    """A file that is being written, under another name than it will have."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+
+    def write(self, content: bytes | str) -> None:
+        """Add ``content``; bytes of a file name that are no UTF-8 stay what they are.
+
+        Raises:
+            UserError: the disk is full, or gone.
+        """
+        data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+        with _told(self._path):
+            self._file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path, keep: Path | None = None) -> Iterator[Unfinished]:
+    """Write through a temporary file in the same folder, flushed to disk, then renamed, where the block does not fail.
 
     With ``keep``, the file that was at ``path`` is renamed to ``keep`` first (same folder), once the new one
     is safely on disk: killed at any point, at least one of the two names holds a whole file.
 
     Raises:
-        UserError: the file cannot be written; what was there before is as it was.
+        UserError: the file cannot be written; what was there before is as it was. What else the block raises is none of
+            the file, and goes on as it is.
     """
-    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
-    name: str | None = None
-    try:
+    with _told(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(name, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
+    try:
+        file = os.fdopen(handle, "wb")
+        try:
+            yield Unfinished(path, file)
+            with _told(path):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+        finally:
+            with contextlib.suppress(OSError):  # of what the block could not write, which is told already
+                file.close()
+        with _told(path):
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+            if keep is not None and path.exists():
+                os.replace(path, keep)
+            os.replace(name, path)
+            _sync_folder(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tell in a line that the block could not write ``path``."""
+    try:
+        yield
+    except OSError as error:
         hint = "is the disk full?" if error.errno in _FULL else "can this folder be written to?"
-        raise UserError(f"could not write {path}: {error.strerror}; {hint}") from error
+        raise UserError(f"could not write {path}: {error.strerror or error}; {hint}") from error
 
 
 def _umask() -> int:
@@ -87,13 +126,16 @@ def check_new_file(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"expected the folder of --out {path} to exist; make it first")
 
 
-def clean_temporaries(folder: Path, name: str = "*") -> None:
-    """Remove the unfinished files that killed writers of ``name`` and of ``name.*`` left in ``folder``.
+def clean_temporaries(folder: Path, name: str = "*", *, alone: bool = False) -> None:
+    """Remove the unfinished files that killed writers of ``name`` and, but for ``alone``, of ``name.*`` left in
+    ``folder``.
 
     Call while nobody else may write them.
     """
-    for path in folder.glob(f".{name}.*.tmp"):
-        if TEMPORARY.fullmatch(path.name) and not path.is_dir():
+    for path in folder.glob(f".{glob.escape(name) if alone else name}.*.tmp"):
+        # Eight characters and two full stops are what is put after the name.
+        other = alone and len(path.name) != len(f".{name}.12345678.tmp")
+        if not other and TEMPORARY.fullmatch(path.name) and not path.is_dir():
             path.unlink(missing_ok=True)
 
 

@@ -107,11 +107,29 @@ def test_folders(run, tmp_path, dlkd, good, refused):
         refused(dlkd(*export, tmp_path / "full", *more), "no export of dlkd", "choose another folder")
     refused(dlkd(*export, tmp_path / "full" / "export.txt"), "could not write to --out")
     refused(dlkd(*export, tmp_path / "full" / "export.txt" / "inner"), "could not write to --out")
-    refused(dlkd(*export, run), "no export of dlkd")
+    refused(dlkd(*export, run), "another folder than that of", run)
     good(*export, tmp_path / "out")
     refused(dlkd(*export, tmp_path / "out"), "holds an export already", "--overwrite")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["export.txt"]
     assert not (run / ".lock").exists()
+
+
+def test_an_export_does_not_replace_what_it_is_made_of(run, tmp_path, dlkd, good, refused):
+    """The weights would be gone as soon as a new file is right, and as soon as it is not."""
+    out, linked = tmp_path / "out", tmp_path / "linked"
+    good("export", run, "--to", "safetensors", "--out", out)
+    shutil.copytree(out, linked)
+    (linked / "student.safetensors").unlink()
+    (linked / "student.safetensors").symlink_to(out / "student.safetensors")
+    (tmp_path / "link").symlink_to(out)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for to in ("safetensors", "hub-folder"):
+        for source in (out, out / "student.safetensors", tmp_path / "link", linked):
+            for folder in (out, tmp_path / "link"):
+                words = ("--to", to, "--check_images", 0, "--overwrite", "--out", folder)
+                refused(dlkd("export", source, *words), "expected --out to be another folder", "student.safetensors")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    good("export", out, "--to", "hub-folder", "--out", tmp_path / "hub", "--check_images", 0)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a folder that nobody may write to")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -132,6 +133,53 @@ def test_model_card(hub, run):
     wrong = json.loads((run / "run.json").read_text())["data"]["wrong_labels"]
     assert f"symmetric noise, a share of 0.2 ({wrong} of them)" in text and "oracle" in text
     assert str(run) not in text and "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind", "told", "found", "words", "untrue"),
+    [
+        (0.0, None, {}, {}, ["Labels are as the data set has them; none was made wrong."], ["After an audit", "no l"]),
+        (0.0, None, {"cleaned": "c.csv"}, {}, ["After an audit some", "; the others are as"], ["made wrong", "c.csv"]),
+        (0.0, None, None, {}, ["No label was made wrong."], ["as the data set has them"]),
+        (0.0, None, {}, {"unlabelled": 100}, ["100 of them had no label. Labels are"], []),
+        (0.3, "human", {}, {"wrong_labels": 70}, ["gave: wrong is a share of 0.3 (70 of them)."], ["on purpose"]),
+        (
+            *(0.2, "pair", {"cleaned": "c.csv"}, {"wrong_labels": 9}),
+            ["on purpose: pair noise, a share of 0.2. ", "After an audit", "learnt from, 9 are known to be wrong"],
+            ["(9 of them)", "the others"],
+        ),
+    ],
+)
+def test_the_card_says_of_labels_what_is_true(run, tmp_path, good, rate, kind, told, found, words, untrue):
+    shutil.copytree(run, tmp_path / "run")
+
+    def change(name, edit):
+        content = json.loads((run / name).read_text())
+        edit(content)
+        (tmp_path / "run" / name).write_text(json.dumps(content))
+
+    def card(content):
+        content["data"] |= {"wrong_labels": None, "unlabelled": 0, **found}
+        content["settings"]["data"] |= told or {}
+        if told is None:
+            del content["settings"]
+
+    change("run.json", card)
+    change("student.json", lambda c: c["card"]["trained_on"].update(noise=rate, noise_kind=kind))
+    change("results.json", lambda c: c.update(noise={"kind": kind} if rate else None))
+    good("export", tmp_path / "run", "--to", "hub-folder", "--out", tmp_path / "out", "--check_images", 0)
+    text = " ".join((tmp_path / "out" / "README.md").read_text().split("## What it learnt from")[1].split())
+    assert all(each in text for each in words) and not any(each in text for each in untrue), text
+
+
+def test_the_card_of_a_run_with_cleaned_and_hidden_labels(distill, tmp_path, good):
+    (tmp_path / "cleaned.csv").write_text("id,label,weight\n0,0,0.5\n")
+    good(*distill(tmp_path / "run", "--data.cleaned", tmp_path / "cleaned.csv", "--data.labelled", 0.5))
+    good("export", tmp_path / "run", "--to", "hub-folder", "--out", tmp_path / "out", "--check_images", 0)
+    text = (tmp_path / "out" / "README.md").read_text()
+    unlabelled = json.loads((tmp_path / "run" / "run.json").read_text())["data"]["unlabelled"]
+    assert f"{unlabelled} of them had no label." in text and unlabelled > 100
+    assert "After an audit" in text and "none was made wrong" not in text and "cleaned.csv" not in text
 
 
 def test_the_hub_reads_the_card(hub):

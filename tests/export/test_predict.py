@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ import torch
 from PIL import Image
 
 from dlkd.data import load_data
+from dlkd.errors import UserError
 from dlkd.export import open_predictor
 from dlkd.export.predict import answers, pictures
+from dlkd.export.predictor import Answer
+from dlkd.export.rows import rows_to
 from dlkd.jobs.of_run import data_of_run
 
 
@@ -119,7 +123,7 @@ def test_odd_names_survive(run, digits, tmp_path, good):
     whole, root = next(digits.rglob("*.png")).read_bytes(), tmp_path / "odd"
     root.mkdir()
     names = [b"[bold]x[~bold].png", b"<script>.png", b"a\nb.png", b"\xff\xfe.png", b"{a: 1}.png", b"*&.png", b',".png']
-    names.append("ü.png".encode())
+    names += ["ü.png".encode(), b"a\rb.png", b"a\r\nb.png"]
     for name in names:
         (root / os.fsdecode(name)).write_bytes(whole)
     explicit = [root / os.fsdecode(name) for name in names]
@@ -173,6 +177,46 @@ def test_only_a_batch_is_in_memory(run, digits):
     endless = (path for _ in taken)
     said = list(itertools.islice(answers(open_predictor(run), endless, 1, 8), 20))
     assert len(said) == 20 and next(taken) <= 25 and {each.top for each in said} == {said[0].top}
+
+
+def test_one_process_writes_and_takes_nothing_from_another(tmp_path):
+    out, said = tmp_path / "p.csv", Answer(tmp_path / "a.png", (("x", 1.0),))
+    killed, other = (tmp_path / f".{name}.abcdefgh.tmp" for name in ("p.csv", "p.csv.more.csv"))
+    killed.touch()
+    other.touch()
+    with rows_to(out, 1) as write:
+        write(said)
+        busy = set(tmp_path.iterdir())
+        with pytest.raises(UserError, match="another process is writing"), rows_to(out, 1):
+            pass
+        assert set(tmp_path.iterdir()) == busy
+    assert set(tmp_path.iterdir()) == {out, other} and len(rows(out)) == 1
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
+def test_what_is_not_of_the_file_is_not_told_as_of_it(tmp_path, name):
+    with pytest.raises(PermissionError, match="a folder"), rows_to(tmp_path / name, 1):
+        raise PermissionError(13, "a folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_lets_nobody_look_at_its_files(run, digits, tmp_path, good, monkeypatch):
+    """Its names can be read, and nothing of what they are."""
+    root, whole = tmp_path / "root", next(digits.rglob("*.png")).read_bytes()
+    for name in ("closed/a.png", "open/b.png"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(whole)
+    is_dir = Path.is_dir
+
+    def denied(path):
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    good("predict", run, "--images", root, "--out", tmp_path / "p.csv")
+    closed, shown = rows(tmp_path / "p.csv")
+    assert closed["error"].endswith("a.png could not be looked at (Permission denied)") and not shown["error"]
 
 
 def test_a_pipe_is_not_waited_for(run, tmp_path, good):

@@ -9,6 +9,7 @@ from dlkd import DataOptions, FrozenTeacher, probe_distance, prune_teacher
 from dlkd.data import ViewOptions, load_data, view_family
 from dlkd.difficulty import DifficultyScore
 from dlkd.models import load_model
+from dlkd.report import pictures
 
 SCORES = ["distance", "js", "entropy", "max_probability", "margin", "energy", "cross_entropy"]
 NAMES = ["id", "given_label", "teacher_label", "probe_label", "teacher_confidence", *SCORES, "level"]
@@ -57,12 +58,20 @@ def test_csv(tmp_path, good, teacher, table):
     assert {p.name for p in tmp_path.iterdir()} == {"scores.csv", "scores.html"}
 
 
-def test_the_level_follows_the_chosen_score(tmp_path, good, teacher, table):
+def test_the_level_follows_the_chosen_score(tmp_path, good, teacher, table, monkeypatch):
+    named, save = [], pictures.png
+
+    def keep(figure):
+        named.append({axes.get_xlabel() for axes in figure.axes} - {""})
+        return save(figure)
+
+    monkeypatch.setattr(pictures, "png", keep)
     good(*score(teacher, tmp_path, "--score", "entropy"))
     rows = table(tmp_path / "scores.csv")
     by_level, by_entropy = (np.argsort([r[k] for r in rows], kind="stable") for k in ("level", "entropy"))
     assert (by_level == by_entropy).mean() > 0.9
     assert "by entropy" in (tmp_path / "scores.html").read_text()
+    assert [names for names in named if names] == [{"entropy of the teacher's answer"}]
 
 
 def test_parquet(tmp_path, good, teacher):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from refusals import refused
 
 from dlkd import DataOptions
 from dlkd.data import load_data
@@ -37,12 +38,25 @@ def test_any_data_option_means_all_of_them(good, teacher, shown):
     assert shown(done, "images") == "270"
 
 
-def test_weights_file_alone(good, teacher, tmp_path, shown):
+def test_a_file_of_a_run_means_the_images_of_the_run(good, teacher, shown):
+    """Those of the defaults may be images that it was trained on."""
+    done = good("evaluate", "--weights", teacher / "student.safetensors", "--split", "train")
+    assert f"note: images and labels are those of {teacher / 'config.yaml'}" in done.out
+    assert shown(done, "images") == "270"
+
+
+def test_weights_file_alone(good, dlkd, teacher, tmp_path, shown):
     done = good("evaluate", "--weights", teacher / "student.safetensors", "--data.per_class", 30)
     assert shown(done, "accuracy, %") == f"{figures_of(teacher)['accuracy']:.4g}"
     shutil.copy(teacher / "student.safetensors", tmp_path / "strange.safetensors")
-    done = good("evaluate", "--weights", tmp_path / "strange.safetensors", "--name", "resnet8x0.5")
+    strange = ("evaluate", "--weights", tmp_path / "strange.safetensors", "--name", "resnet8x0.5")
+    words = ("config.yaml of the run beside", "which images to score the model on", "--data.workers 0")
+    refused(dlkd(*strange), *words, tmp_path)
+    done = good(*strange, "--data.workers", 0)  # as the line says, and as it says alone
     assert shown(done, "accuracy, %") == f"{figures_of(teacher)['accuracy']:.4g}"
+    for name in ("student.safetensors", "student.json"):
+        shutil.copy(teacher / name, tmp_path / name)
+    refused(dlkd("evaluate", "--weights", tmp_path), *words)
 
 
 def test_an_independent_loop_agrees(teacher):

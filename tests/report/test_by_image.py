@@ -60,6 +60,15 @@ def test_tenths_are_those_of_the_results(answers):
     assert found == [{"decile": row["decile"], "accuracy": pytest.approx(row["accuracy"])} for row in known]
 
 
+def test_a_level_on_a_border_is_in_one_tenth_wherever_it_was_kept():
+    """0.7 in fp32 is below 0.7; results.json says by its ten times, which is 7."""
+    level = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    labels, logits = torch.zeros(9, dtype=torch.long), torch.tensor([[1.0, 0.0]]).expand(9, 2)
+    known = [row["decile"] for row in by_level(logits, labels, level, logits)]
+    for kept in (level.numpy(), level.double().numpy()):
+        assert [row["decile"] for row in accuracy_by_tenth(np.ones(9, bool), kept)] == known
+
+
 def test_disagreement():
     labels = np.array([0, 0, 0, 1, 1, 2])
     first = np.array([0, 0, 1, 1, 0, 0])

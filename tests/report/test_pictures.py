@@ -145,6 +145,15 @@ def test_difficulty_shows_the_temperature_at_the_quantiles(figure):
     np.testing.assert_allclose(figure[1][1][1][0][:, 1], np.sqrt(reference), atol=1e-9)
 
 
+@pytest.mark.parametrize("temperature", [None, np.full(101, 4.0)])
+def test_axes_name_the_score(figure, temperature):
+    score = np.linspace(0.1, 0.9, 30)
+    for of in ((), ("entropy of the teacher's answer",)):
+        opened(pictures.difficulty(score, score, temperature, *of))
+        named = {axes.get_xlabel() for axes, _ in figure[-1]}
+        assert named == ({of[0]} if of else {"distance of teacher and probe"})
+
+
 def test_skewed_distances_get_a_logarithmic_axis_and_lose_no_image(figure):
     distance = np.r_[0.0, 1e-30, np.geomspace(1e-6, 1.4, 500)]
     opened(pictures.difficulty(distance, np.quantile(distance[:-1], np.linspace(0, 1, 257)), None))

@@ -116,6 +116,21 @@ def test_the_gallery_shows_the_images_with_what_was_said_of_them(page, runs, arr
         )
 
 
+def test_score_and_level_are_those_of_the_run(runs, copy_of, page_of, tmp_path):
+    other = copy_of(runs / "student", "other")
+    results = read(other)
+    results["method"] |= {"score": "margin", "level": "absolute"}
+    (other / "results.json").write_text(json.dumps(results))
+    words = page_of(tmp_path / "p.html", "--runs", other, "--images", 0).words["Accuracy by difficulty"]
+    margin = "the closeness of the teacher's two likeliest classes, as a share of the largest that there can be."
+    assert f"The level of all images is that of other: {margin}" in words
+    for run in (other, older := copy_of(runs / "student", "older")):
+        (run / "predictions.npz").unlink()
+    words = page_of(tmp_path / "q.html", "--runs", other, older, "--images", 0).words["Accuracy by difficulty"]
+    rank = "the distance of teacher and probe, by its rank among the training views."
+    assert f"The level is each run's own: {margin[:-1]}; or {rank}" in words
+
+
 def test_cost(page, runs):
     for row in page.rows("Cost"):
         results, card = read(runs / row["run"]), read(runs / row["run"], "run.json")

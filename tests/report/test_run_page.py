@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from dlkd.report import run_page
+from dlkd.report import pictures, run_page
 
 FIGURES = {"accuracy": 81.234, "top5_accuracy": 99.9, "nll": 0.5, "brier": 0.25, "ece": 3.21}
 BASE = {
@@ -79,6 +79,19 @@ def test_a_taught_run_has_every_picture():
     ]
     cells = re.findall("<td>(.*?)(?=<td>|</tr>|</td>)", text)
     assert cells[:3] == ["accuracy, %", "81.23", "93.00"] and "calibration error, %" in cells
+
+
+def test_score_and_level_are_those_of_the_run(monkeypatch):
+    drawn = []
+    draw = pictures.difficulty
+    monkeypatch.setattr(pictures, "difficulty", lambda *a, of: drawn.append(of) or draw(*a, of=of))
+    text = page(TAUGHT)
+    assert "difficulty level: the distance of teacher and probe, by its rank among the training views." in text
+    text = html.unescape(page(TAUGHT, method={"name": "dlkd", "score": "entropy", "level": "absolute"}))
+    assert "difficulty level: the entropy of the teacher's answer, as a share of the largest that there can be." in text
+    assert "what each value means, as a share of the largest that there can be." in text
+    assert "rank" not in (said := text.split("<details>")[0]) and "probe" not in said
+    assert drawn == ["distance of teacher and probe", "entropy of the teacher's answer"]
 
 
 def test_what_was_memorised_is_told_and_shown():

@@ -1,6 +1,7 @@
 """Which runs may stand side by side, what is said of those that differ, and of folders that are no runs."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -26,6 +27,29 @@ def test_other_labels_are_told(runs, others, page_of, tmp_path):
     assert (
         "noisy learnt from other labels than baseline: 40.0 % symmetric noise instead of labels without added "
         in (page.words[""])
+    )
+
+
+def test_labels_of_the_same_noise_are_told_apart(runs, others, copy_of, page_of, tmp_path):
+    """By what the run cards say of them, and nothing is said twice."""
+
+    def told(digest, **data):
+        other = copy_of(others / "noisy", "other")
+        card = json.loads((other / "run.json").read_text())
+        card["data"]["labels"] = digest
+        card["settings"]["data"] |= data
+        (other / "run.json").write_text(json.dumps(card))
+        words = page_of(tmp_path / "p.html", "--runs", others / "noisy", other, "--overwrite").words[""]
+        shutil.rmtree(other)
+        return words
+
+    start = "other learnt from other labels than noisy"
+    assert f"{start}: cleaned by c.csv instead of not cleaned." in told("x", cleaned="/of/mine/c.csv")
+    assert f"{start}: a share of 0.5 of the labels instead of a share of 1.0 of the labels." in told("x", labelled=0.5)
+    both = "cleaned by c.csv, labels of --data.seed 1 instead of not cleaned, labels of --data.seed 0"
+    assert f"{start}: {both}." in told("x", cleaned="c.csv", seed=1)
+    assert f"{start}." in told("x") and "learnt from" not in told(
+        json.loads((others / "noisy" / "run.json").read_text())["data"]["labels"]
     )
 
 
@@ -116,6 +140,19 @@ def test_answers_of_an_older_kind(runs, copy_of, arrays, page_of, tmp_path):
         ("student.json", lambda b: b"\xff\xfe", "student.json is damaged"),
         ("metrics.csv", lambda b: b.replace(b"1", b"one"), "is damaged (ValueError"),
         ("predictions.npz", lambda b: b[: len(b) // 2], "is damaged (ValueError"),
+        (
+            "results.json",
+            lambda b: b.replace(b'\n  "test": {', b'"test": {}, "x": {'),
+            "results.json: the accuracy of test",
+        ),
+        (
+            "results.json",
+            lambda b: b.replace(b'\n  "held_out": {', b'"held_out": {}, "x": {'),
+            "the accuracy of held_out",
+        ),
+        ("results.json", lambda b: re.sub(rb'("accuracy": )[\d.]+', rb"\1null", b), "is no number"),
+        ("results.json", lambda b: re.sub(rb'("accuracy": )[\d.]+', rb"\1NaN", b), "is no number"),
+        ("run.json", lambda b: b.replace(b'"test": 359', b'"test": 0'), "run.json: there are no test images"),
     ],
 )
 def test_damaged_runs(runs, copy_of, refused, file, change, words):
@@ -132,6 +169,7 @@ def test_damaged_runs(runs, copy_of, refused, file, change, words):
         ("test_predicted", np.full(359, 10)),
         ("test_predicted", np.full(359, -1)),
         ("test_predicted", np.zeros(359)),
+        ("test_predicted", np.zeros(0, int)),
         ("test_labels", np.zeros(3, int)),
         ("test_teacher", np.zeros((359, 2), int)),
         ("test_confidence", np.full(359, np.nan)),
@@ -142,6 +180,13 @@ def test_answers_that_are_none(runs, copy_of, arrays, refused, name, values):
     run = copy_of(runs / "student", "copy")
     np.savez(run / "predictions.npz", **{**arrays(run), name: values})
     refused(("--runs", run), f"predictions.npz: {name}", run)
+
+
+def test_a_data_set_whose_name_is_no_text(runs, copy_of, page_of, tmp_path):
+    odd = copy_of(runs / "baseline", "odd")
+    (odd / "run.json").write_text((odd / "run.json").read_text().replace('"data": "digits"', '"data": "\\ud800x"'))
+    page = page_of(tmp_path / "p.html", "--runs", odd, "--images", 0)
+    assert r"1 run on \ud800x" in page.words[""]
 
 
 def test_folders_that_are_no_runs(runs, refused, tmp_path):

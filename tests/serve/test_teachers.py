@@ -9,14 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
+from dlkd.data import load_data
 from dlkd.methods import METHODS, Signals, make_method
 from dlkd.methods.options import LossOptions
 from dlkd.models import load_model
+from dlkd.serve import teacher as teacher_module
 from dlkd.serve.answer import open_answerer
 from dlkd.serve.teacher import temperature_of
 from dlkd.teacher import TeacherOutput
 
 CPU = torch.device("cpu")
+GONE = ("noise_file", "cleaned")
 
 
 def opened(model, teacher=True):
@@ -98,6 +101,23 @@ def test_a_teacher_that_is_not_there_leaves_the_student_alone(copy, digits, run,
     found = answer(digits[0].read_bytes())
     assert found["predictions"] == opened(run, teacher=False)(digits[0].read_bytes())["predictions"]
     assert found["teacher"] is found["probe"] is found["difficulty"] is found["temperature"] is None
+
+
+def test_files_that_only_a_training_needs_may_be_gone(copy, run, digits):
+    changes = ((r"noise_kind: symmetric", "noise_kind: human"), *((f"{n}: null", f"{n}: gone.csv") for n in GONE))
+    answer = opened(copy(*changes))
+    assert answer.notes == ()
+    assert answer(digits[0].read_bytes()) == opened(run)(digits[0].read_bytes())
+
+
+@pytest.mark.parametrize("norm", ["eval", "recalibrated"])
+def test_nothing_is_fetched_to_look_at_a_picture(copy, monkeypatch, norm):
+    asked = []
+    monkeypatch.setattr(teacher_module, "load_data", lambda options: asked.append(options) or load_data(options))
+    opened(copy((r"norm: eval", f"norm: {norm}"), (r"noise: 0.0", "noise: 0.1")))
+    (options,) = asked
+    # A probe is made again of the very images.
+    assert not options.download and options.noise == (0.1 if norm == "recalibrated" else 0)
 
 
 def test_a_factory_is_not_imported(copy):

@@ -57,11 +57,22 @@ class Reliability(NamedTuple):
     size: int
 
 
+def bin_of(confidence: Tensor, bins: int = 15) -> Tensor:
+    """The bins 1 to ``bins`` of equal width, closed above, of confidences ``[N]`` in [0, 1]."""
+    return (confidence * bins).ceil().long().clamp(1, bins)
+
+
+def tenth_of(level: Tensor, parts: int = 10) -> Tensor:
+    """The parts 1 to ``parts`` of equal width, closed below, of difficulty levels ``[N]`` in [0, 1]; in fp32, as levels
+    are measured, so that a level belongs to the same one wherever it was kept."""
+    return (level.float() * parts).long().clamp(0, parts - 1) + 1
+
+
 def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> list[Reliability]:
     """Mean confidence, accuracy (both in [0, 1]) and size of each bin that is not empty."""
     confidence, predicted = torch.softmax(logits.double(), dim=1).max(dim=1)
     correct = (predicted == labels).double()
-    which = (confidence * bins).ceil().long().clamp(1, bins)
+    which = bin_of(confidence, bins)
     return [
         Reliability(confidence[w].mean().item(), correct[w].mean().item(), int(w.sum()))
         for w in (which == b for b in range(1, bins + 1))
@@ -110,15 +121,15 @@ def by_level(
     logits: Tensor, labels: Tensor, level: Tensor, teacher_logits: Tensor, parts: int = 10
 ) -> list[dict[str, float]]:
     """Accuracy of student and teacher, and their agreement, in each tenth of the difficulty level ``[N]``."""
-    tenth = (level * parts).long().clamp(0, parts - 1)
+    tenth = tenth_of(level, parts)
     return [
         {
-            "decile": k + 1,
+            "decile": k,
             "samples": int(chosen.sum()),
             "accuracy": accuracy(logits[chosen], labels[chosen]),
             "teacher_accuracy": accuracy(teacher_logits[chosen], labels[chosen]),
             "agreement": agreement(logits[chosen], teacher_logits[chosen]),
         }
-        for k in range(parts)
+        for k in range(1, parts + 1)
         if bool((chosen := tenth == k).any())
     ]

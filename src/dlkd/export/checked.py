@@ -17,7 +17,7 @@ from dlkd.evaluate import check_finite
 from dlkd.export.runners import Runner
 from dlkd.export.student import Student
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.of_run import data_of_run
+from dlkd.jobs.of_run import data_beside
 from dlkd.pages.plain_yaml import read_plain
 
 Split = Literal["test", "held_out"]
@@ -59,16 +59,9 @@ def run_images(
     Raises:
         UserError: nobody knows which images, they are not there, or are those of other classes.
     """
-    known = (student.folder / CONFIG).is_file()
-    if asked == DataOptions() and known:
-        asked = data_of_run(student.folder)
-    elif asked == DataOptions():
-        raise UserError(
-            f"expected {CONFIG} of the run beside {student.file}, to know which images to check the export on, but "
-            "there is none; give the --data options, or --check_images 0"
-        )
+    asked, _ = data_beside(student.file, asked, "check the export on", ", or --check_images 0")
     if split == "auto":
-        split = _scored_on(student) if known else "test"
+        split = _scored_on(student) if (student.folder / CONFIG).is_file() else "test"
     data = load_data(asked)
     names, channels = data.train.class_names, data.train.pixels.channels
     if names != student.class_names or channels != student.channels:

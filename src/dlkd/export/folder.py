@@ -68,11 +68,16 @@ def _sync(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def export_folder(path: Path, *, overwrite: bool) -> Iterator[ExportFolder]:
+def export_folder(path: Path, source: Path, *, overwrite: bool) -> Iterator[ExportFolder]:
     """Hold ``--out`` for the block, made if it is not there; where the block leaves nothing, it goes again.
 
+    Args:
+        path: the folder.
+        source: the weights that are exported.
+        overwrite: may an earlier export be replaced?
+
     Raises:
-        UserError: another process is at work there, it is not empty, or cannot be written.
+        UserError: another process is at work there, it is not empty, holds ``source``, or cannot be written.
     """
     found = path.is_dir()
     try:
@@ -82,6 +87,7 @@ def export_folder(path: Path, *, overwrite: bool) -> Iterator[ExportFolder]:
     staging = path / STAGING
     try:
         with busy_folder(path):
+            _check_apart(path, source)
             _check_replaceable(path, overwrite=overwrite)
             try:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -97,6 +103,12 @@ def export_folder(path: Path, *, overwrite: bool) -> Iterator[ExportFolder]:
         if not found:
             with contextlib.suppress(OSError):  # not empty: there is an export in it
                 path.rmdir()
+
+
+def _check_apart(path: Path, source: Path) -> None:
+    """An earlier export goes before the new one has its name, and with it would go what the new one is made of."""
+    if any(path.samefile(folder) for folder in (source.parent, source.resolve().parent)):
+        raise UserError(f"expected --out to be another folder than that of {source}, which is exported; give another")
 
 
 def _check_replaceable(path: Path, *, overwrite: bool) -> None:

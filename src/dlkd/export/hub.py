@@ -141,18 +141,7 @@ def _figures(results: dict[str, Any], split: str, check: dict[str, Any] | None) 
 
 def _data(data: str, trained_on: dict[str, Any], results: dict[str, Any], card: dict[str, Any]) -> str:
     lines = [f"`{_plain(data)}`: {trained_on.get('samples', 'an unknown number of')} training images."]
-    noise = results.get("noise")
-    rate = trained_on.get("noise")
-    if noise or rate:
-        kind = trained_on.get("noise_kind") or "unknown"
-        wrong = card.get("data", {}).get("wrong_labels")
-        counted = f" ({wrong} of them)" if wrong is not None else ""
-        lines.append(
-            f"Wrong labels were put among them on purpose: {kind} noise, a share of {rate}{counted}. "
-            "Test labels are as the data set has them."
-        )
-    elif rate is not None:
-        lines.append("Labels are as the data set has them; none was made wrong.")
+    lines += _labels(trained_on, results, card)
     teacher = results.get("teacher")
     if teacher:
         seen = {
@@ -168,6 +157,32 @@ def _data(data: str, trained_on: dict[str, Any], results: dict[str, Any], card: 
         if teacher.get("oracle"):
             lines.append("That teacher is an oracle: it learnt true labels where those of the student are noisy.")
     return "\n".join(lines)
+
+
+def _labels(trained_on: dict[str, Any], results: dict[str, Any], card: dict[str, Any]) -> list[str]:
+    """Which labels were wrong, hidden or cleaned, in sentences; what the run does not say is not claimed."""
+    settings, found = card.get("settings"), card.get("data")
+    told = settings.get("data") if isinstance(settings, dict) else None
+    cleaned = isinstance(told, dict) and told.get("cleaned") is not None
+    bare, wrong = (found.get(k) if isinstance(found, dict) else None for k in ("unlabelled", "wrong_labels"))
+    rate = trained_on.get("noise")
+    lines = [f"{_plain(bare)} of them had no label."] if bare else []
+    if results.get("noise") or rate:
+        kind = trained_on.get("noise_kind") or "unknown"
+        how = f"Wrong labels were put among them on purpose: {_plain(kind)} noise,"
+        if kind == "human":
+            how = "Their labels are those that people gave: wrong is"
+        counted = "" if wrong is None or bare or cleaned else f" ({_plain(wrong)} of them)"
+        lines.append(f"{how} a share of {_plain(rate)}{counted}. Test labels are as the data set has them.")
+    if cleaned:
+        others = "" if results.get("noise") or rate else "; the others are as the data set has them"
+        lines.append(f"After an audit some labels were changed, weighted or taken away, or images left out{others}.")
+    elif rate == 0 and not results.get("noise"):
+        as_they_are = "Labels are as the data set has them; none" if isinstance(told, dict) else "No label"
+        lines.append(f"{as_they_are} was made wrong.")
+    if (bare or cleaned) and wrong is not None:
+        lines.append(f"Of the labels that were learnt from, {_plain(wrong)} are known to be wrong.")
+    return lines
 
 
 def _loading(student: Student, source: str) -> str:

@@ -63,7 +63,7 @@ def export(options: ExportOptions) -> dict[str, Any]:
     preprocessing = student.preprocessing
     if options.preprocess == "in-graph":
         preprocessing = preprocessing.inside()
-    with export_folder(options.out, overwrite=options.overwrite) as folder:
+    with export_folder(options.out, student.file, overwrite=options.overwrite) as folder:
         images = None
         if options.check_images or options.int8 or options.benchmark:
             calibrated = options.calibration_images if options.int8 else 0

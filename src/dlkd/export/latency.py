@@ -84,8 +84,8 @@ def in_onnx(file: Path, preprocessing: Preprocessing, threads: int) -> Timed:
     return Timed(lambda size: session.run(None, inputs[size]), file.stat().st_size / 1e6)
 
 
-def teacher_of_run(student: Student, images: Images) -> tuple[nn.Module, Preprocessing] | str:
-    """The teacher of the student's run; in words why not, where there is none that can be loaded."""
+def bare_teacher(student: Student, images: Images) -> tuple[nn.Module, Preprocessing] | str:
+    """The teacher of the student's run, without its probe; in words why not, where there is none that can be loaded."""
     options = teacher_options(student.folder)
     if isinstance(options, str):
         return options
@@ -126,7 +126,7 @@ def benchmark(
     models[("student", "ONNX Runtime")] = in_onnx(bare, own, threads)
     if int8 is not None:
         models[("student, int8", "ONNX Runtime")] = in_onnx(*int8, threads)
-    teacher = teacher_of_run(student, images)
+    teacher = bare_teacher(student, images)
     if isinstance(teacher, str):
         remarks.append(f"no teacher was measured: {teacher}")
     else:

@@ -104,25 +104,22 @@ def answers(predictor: Predictor, found: Iterator[Path | Answer], top: int, at_o
 def pictures(given: Sequence[Path]) -> Iterator[Path | Answer]:
     """The files of ``given`` as they are, and the pictures of its folders, sorted by name, one folder in memory.
 
-    Hidden files, and links to folders, which may lead in circles, are left out. A folder that cannot be listed is
-    answered with the error.
+    Hidden files, and links to folders, which may lead in circles, are left out. A folder that cannot be listed, or that
+    lets nobody look at what it lists, is answered with the error.
     """
     for path in given:
-        if not path.is_dir():
-            yield path
-            continue
         waiting = [path]
         while waiting:
             here = waiting.pop()
-            if not here.is_dir() or (here != path and here.is_symlink()):
-                yield here
-                continue
             try:
-                inner = _listed(here)
+                inner = None if not here.is_dir() or (here != path and here.is_symlink()) else _listed(here)
             except OSError as error:
-                yield Answer(here, (), f"{here} could not be listed ({error.strerror or first_line(error)})")
+                yield Answer(here, (), f"{here} could not be looked at ({error.strerror or first_line(error)})")
                 continue
-            waiting += inner
+            if inner is None:
+                yield here
+            else:
+                waiting += inner
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from dlkd.errors import UserError
 from dlkd.export.predictor import Answer
-from dlkd.files import clean_temporaries
+from dlkd.files import clean_temporaries, held_by_file, writing
+from dlkd.report.table import Text, table_writer
 
 Write = Callable[[Answer], None]
 
@@ -23,46 +21,30 @@ Write = Callable[[Answer], None]
 def rows_to(path: Path | None, top: int) -> Iterator[Write]:
     """Where answers go: ``.csv``, ``.jsonl``, or lines of JSON on standard output where there is no path.
 
-    A file has its name only once it is whole.
+    A file has its name only once it is whole, and one process at a time writes it.
 
     Args:
         path: of the file.
         top: classes of each row, at most.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or another process is about to.
     """
     if path is None:
         yield lambda answer: _line(sys.stdout, answer)
         sys.stdout.flush()
         return
-    name: str | None = None
-    try:
-        clean_temporaries(path.parent, path.name)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        # Bytes of a file name that are no UTF-8 stay what they are.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with held_by_file(path.parent.resolve() / f".{path.name}.lock", wait=False) as mine:
+        if not mine:
+            raise UserError(f"another process is writing {path}; wait until it ends, or give another --out")
+        with contextlib.suppress(OSError):  # who may not write there is told so by the file
+            clean_temporaries(path.parent, path.name, alone=True)
+        with writing(path) as file:
             yield _table(file, top) if path.suffix == ".csv" else lambda answer: _line(file, answer)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-        name = None
-    except OSError as error:
-        raise UserError(f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _table(file: TextIO, top: int) -> Write:
-    writer = csv.writer(file, lineterminator="\n")
+def _table(file: Text, top: int) -> Write:
+    writer = table_writer(file)
     more = [f"{what}_{k}" for k in range(2, top + 1) for what in ("label", "confidence")]
     writer.writerow(["path", "label", "confidence", *more, "error"])
 
@@ -74,7 +56,7 @@ def _table(file: TextIO, top: int) -> Write:
     return write
 
 
-def _line(file: TextIO, answer: Answer) -> None:
+def _line(file: Text, answer: Answer) -> None:
     label, confidence = answer.top[0] if answer.top else (None, None)
     values = {
         "path": str(answer.path),
@@ -84,4 +66,4 @@ def _line(file: TextIO, answer: Answer) -> None:
         "error": answer.error,
     }
     # ASCII: a name that is no UTF-8 is escaped, and read back as the same bytes.
-    print(json.dumps(values), file=file)
+    file.write(json.dumps(values) + "\n")

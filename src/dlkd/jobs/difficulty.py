@@ -26,6 +26,7 @@ from dlkd.errors import UserError
 from dlkd.files import check_new_file, write_atomic
 from dlkd.report import Page, Picture, pictures
 from dlkd.report.table import check_table, table_bytes
+from dlkd.report.words import SCORE_WORDS
 from dlkd.teacher import TeacherOutput
 from dlkd.train.device import pick_device
 from dlkd.train.engine import EngineOptions
@@ -173,18 +174,19 @@ def _columns(samples: Samples, asked: list[dict[str, Tensor]], score: ScoreName)
 
 
 def _page(options: DifficultyOptions, columns: dict[str, np.ndarray], teaching: Teaching, samples: Samples) -> str:
-    distance = columns[options.score]
+    distance, short = columns[options.score], options.score.replace("_", " ")
     quantiles = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
     order = np.argsort(distance, kind="stable")
     shown = [*order[:8], *order[-8:]] if len(order) >= 16 else list(order)
     images = [_image(samples, int(i)) for i in shown]
     captions = [
-        f"given {columns['given_label'][i]}\nteacher {columns['teacher_label'][i]}\nd {distance[i]:.3f}" for i in shown
+        f"given {columns['given_label'][i]}\nteacher {columns['teacher_label'][i]}\n{short} {distance[i]:.3f}"
+        for i in shown
     ]
     reference = np.quantile(distance, np.linspace(0, 1, 257))
     return Page(
         title="Difficulty",
-        lead=f"{len(distance)} {options.split} images by {options.score.replace('_', ' ')}; "
+        lead=f"{len(distance)} {options.split} images by {short}; "
         f"pruned copy of the teacher: {', '.join(s.name for s in teaching.specs)}.",
         columns=[f"{100 * q:.0f} % of the images are below" for q in quantiles],
         rows=[[f"{v:.4f}" for v in np.quantile(distance, quantiles)]],
@@ -195,7 +197,7 @@ def _page(options: DifficultyOptions, columns: dict[str, np.ndarray], teaching: 
         if teaching.seen != "none"
         else [],
         pictures=[
-            Picture("Histogram", pictures.difficulty(distance, reference, None)),
+            Picture("Histogram", pictures.difficulty(distance, reference, None, SCORE_WORDS[options.score])),
             Picture("Easiest and hardest images", pictures.gallery(images, captions)),
         ],
     ).render()

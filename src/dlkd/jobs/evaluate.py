@@ -14,7 +14,7 @@ from dlkd.evaluate import mislabelled, parse_corruptions, parse_severities, prin
 from dlkd.evaluate.corruptions import check_corruptions
 from dlkd.files import check_new_file, write_json
 from dlkd.jobs.card import CONFIG, machine
-from dlkd.jobs.of_run import data_of_run, reference_of_run
+from dlkd.jobs.of_run import data_beside, reference_of_run
 from dlkd.jobs.teacher_answers import Reference, TeacherAnswers, teacher_answers
 from dlkd.models import load_model
 from dlkd.train.device import pick_device
@@ -38,9 +38,9 @@ class EvaluateOptions:
         device: auto, cpu, cuda, cuda:1, mps.
         out: write the figures to this JSON file as well.
         overwrite: replace an earlier file.
-        data: images and labels; where none of these options is given, those of the run folder in weights.
+        data: images and labels; where none of these options is given, those of the run in weights, or beside them.
         teacher: compare with this teacher: agreement, divergence, accuracy by difficulty.
-        probe: by which its difficulty is measured; by default as in the run folder in weights.
+        probe: by which its difficulty is measured; by default as in that run, where its images are taken.
     """
 
     weights: Path
@@ -96,10 +96,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """
     options.check()
     device, (names, severities) = pick_device(options.device), options.spoilt()
-    asked, of_run = options.data, options.data == DataOptions() and (options.weights / CONFIG).is_file()
-    if of_run:
-        asked = data_of_run(options.weights)
-        print(f"note: images and labels are those of {options.weights / CONFIG}")
+    asked, of_run = data_beside(options.weights, options.data, "score the model on")
+    if of_run is not None:
+        print(f"note: images and labels are those of {of_run / CONFIG}")
     data = load_data(asked)
     samples = data.part(options.split).labelled()
     if not len(samples):
@@ -111,7 +110,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         check_corruptions(names, side_of(samples, size))
     except ValueError as error:
         raise UserError(str(error)) from error
-    answers = _answers(options, data, samples, size, device, of_run=of_run) if options.has_teacher else None
+    answers = _answers(options, data, samples, size, device, of_run) if options.has_teacher else None
     found = {
         "split": options.split,
         **robustness(
@@ -136,10 +135,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 
 def _answers(
-    options: EvaluateOptions, data: DataSet, samples: Samples, size: int, device: torch.device, *, of_run: bool
+    options: EvaluateOptions, data: DataSet, samples: Samples, size: int, device: torch.device, of_run: Path | None
 ) -> TeacherAnswers:
     """The teacher's, with the difficulty level of the run where its images are taken."""
-    reference = reference_of_run(options.weights, len(samples.class_names)) if of_run else Reference()
+    reference = Reference() if of_run is None else reference_of_run(of_run, len(samples.class_names))
     if options.probe != ProbeOptions():
         if reference.score.needs != "probe":
             raise UserError(

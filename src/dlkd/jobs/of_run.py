@@ -36,6 +36,23 @@ def data_of_run(folder: Path) -> DataOptions:
         return asked
 
 
+def images_of_run(folder: Path) -> DataOptions:
+    """Which images and classes the run in ``folder`` has, and nothing else, for whoever only looks at it: a file of
+    noise or of cleaned labels may be gone by now, and nothing is fetched."""
+    return dataclasses.replace(
+        data_of_run(folder),
+        download=False,
+        verify=False,
+        cleaned=None,
+        labelled=1.0,
+        train_per_class=None,
+        noise=0.0,
+        noise_kind="symmetric",
+        noise_file=None,
+        noise_set=None,
+    )
+
+
 def reference_of_run(folder: Path, classes: int) -> Reference:
     """What difficulty was in the run in ``folder``, and what its level was calibrated on; of a run without a teacher,
     its views alone."""
@@ -54,6 +71,30 @@ def reference_of_run(folder: Path, classes: int) -> Reference:
             return found
         method = make_method(name, typed(LossOptions, config["loss"]), classes)
         return found._replace(score=method.score or DifficultyScore(), level=method.level)
+
+
+def data_beside(weights: Path, asked: DataOptions, what: str, otherwise: str = "") -> tuple[DataOptions, Path | None]:
+    """The images and labels to look at ``weights`` with, and the folder of their run where they are those of it.
+
+    Args:
+        weights: a file, or the folder of a run.
+        asked: options of the user; where none is given, those of the run count.
+        what: is done to the images, for the message.
+        otherwise: what else the user may do, for the message.
+
+    Raises:
+        UserError: nobody says which images, or a run that does is damaged.
+    """
+    if asked != DataOptions():
+        return asked, None
+    folder = weights if weights.is_dir() else weights.parent
+    if not (folder / CONFIG).is_file():
+        # Options that are all defaults cannot be told from none; the number of workers changes no image of digits.
+        raise UserError(
+            f"expected {CONFIG} of the run beside {weights}, to know which images to {what}, but there is none; give "
+            f"the --data options (of the digits, --data.workers 0){otherwise}"
+        )
+    return data_of_run(folder), folder
 
 
 @contextlib.contextmanager

@@ -10,9 +10,11 @@ import torch
 
 from dlkd.data import ArrayPixels, Samples
 from dlkd.difficulty import DifficultyTemperature
+from dlkd.evaluate.figures import bin_of
 from dlkd.evaluate.words import mean_and_sd
 from dlkd.quickstart.summary import sentences
 from dlkd.report import Page, Picture, pictures
+from dlkd.report.by_image import accuracy_by_tenth
 
 
 def render(results: dict[str, Any], scores: dict[str, dict[str, np.ndarray]], given: Samples) -> str:
@@ -91,11 +93,10 @@ def _of_teacher(
 def _labels(columns: dict[str, np.ndarray], given: Samples) -> dict[str, list[dict[str, float]]]:
     """Agreement of teacher and given label, and share of wrong labels, in each tenth of the level."""
     assert given.wrong is not None
-    tenth = np.minimum((columns["level"] * 10).astype(int), 9)
     agrees = columns["teacher_label"] == columns["given_label"]
     return {
-        name: [{"decile": k + 1, "accuracy": 100 * values[tenth == k].mean()} for k in range(10) if (tenth == k).any()]
-        for name, values in (("teacher = given label", agrees), ("given label wrong", given.wrong))
+        "teacher = given label": accuracy_by_tenth(agrees, columns["level"]),
+        "given label wrong": accuracy_by_tenth(given.wrong, columns["level"]),
     }
 
 
@@ -120,10 +121,10 @@ def _reliability(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, float]]
 
 
 def _merged(bins: list[dict[str, float]], count: int = 15) -> list[dict[str, float]]:
+    which = bin_of(torch.tensor([b["confidence"] for b in bins], dtype=torch.float64), count).tolist()
     merged = []
-    for k in range(count):
-        parts = [b for b in bins if np.ceil(b["confidence"] * count).clip(1, count) == k + 1]
-        if parts:
-            total = sum(p["size"] for p in parts)
-            merged.append({f: sum(p["size"] * p[f] for p in parts) / total for f in ("confidence", "accuracy")})
+    for k in sorted(set(which)):
+        parts = [b for b, own in zip(bins, which, strict=True) if own == k]
+        total = sum(p["size"] for p in parts)
+        merged.append({f: sum(p["size"] * p[f] for p in parts) / total for f in ("confidence", "accuracy")})
     return merged

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from dlkd.evaluate.figures import bin_of, tenth_of
 from dlkd.report.runs import Floats, Ints
 
 Bools = npt.NDArray[np.bool_]
@@ -43,7 +45,7 @@ def accuracy_by_class(labels: Ints, right: Bools, classes: int) -> Floats:
 def reliability_bins(right: Bools, confidence: Floats, bins: int = 15) -> list[dict[str, float]]:
     """Mean confidence and accuracy in [0, 1] of each bin of equal width that is not empty; see
     :func:`dlkd.evaluate.reliability`, which has the logits."""
-    which = np.ceil(confidence * bins).clip(1, bins)
+    which = bin_of(torch.from_numpy(confidence), bins).numpy()
     return [
         {"confidence": float(confidence[which == b].mean()), "accuracy": float(right[which == b].mean())}
         for b in np.unique(which)
@@ -52,8 +54,8 @@ def reliability_bins(right: Bools, confidence: Floats, bins: int = 15) -> list[d
 
 def accuracy_by_tenth(right: Bools, level: Floats) -> list[dict[str, float]]:
     """Accuracy in per cent in each tenth of the level ``[N]`` that is not empty."""
-    tenth = (level * 10).astype(int).clip(0, 9)
-    return [{"decile": int(k) + 1, "accuracy": float(100 * right[tenth == k].mean())} for k in np.unique(tenth)]
+    tenth = tenth_of(torch.from_numpy(level)).numpy()
+    return [{"decile": int(k), "accuracy": float(100 * right[tenth == k].mean())} for k in np.unique(tenth)]
 
 
 class Disagreement(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,10 +11,11 @@ import numpy as np
 
 from dlkd.data import Samples, load_data
 from dlkd.errors import UserError, first_line
-from dlkd.jobs.of_run import data_of_run
+from dlkd.jobs.of_run import images_of_run
 from dlkd.report.by_image import disagreement
 from dlkd.report.page import Card, Section, Shelf
 from dlkd.report.runs import Answers, Part, Run, readable
+from dlkd.report.words import SCORE_WORDS
 
 SIDE, SMALL = 96, 48
 """Of a thumbnail in pixels; what is smaller is kept as it is, and its pixels are shown."""
@@ -40,20 +40,7 @@ def open_images(runs: Sequence[Run], part: Part) -> Opened:
 
 
 def _images_of(run: Run, part: Part) -> Samples:
-    asked = data_of_run(run.folder)
-    # What decides which images they are, and nothing else: a file of noise may be gone, and nothing is fetched.
-    asked = dataclasses.replace(
-        asked,
-        download=False,
-        verify=False,
-        cleaned=None,
-        labelled=1.0,
-        train_per_class=None,
-        noise=0.0,
-        noise_kind="symmetric",
-        noise_file=None,
-        noise_set=None,
-    )
+    asked = images_of_run(run.folder)
     samples, answers = load_data(asked).part(part), run.answers[part]
     same = np.array_equal(samples.ids, answers.ids) and np.array_equal(samples.labels.numpy(), answers.labels)
     if not same or samples.digest() != run.images.get(part, samples.digest()):
@@ -103,7 +90,7 @@ def gallery(lead: Run, baseline: Run, part: Part, opened: Opened, count: int) ->
 def _card(lead: Run, baseline: Run, part: Part, samples: Samples, position: int) -> Card:
     answers, names = lead.answers[part], lead.class_names
     label, number = names[answers.labels[position]], int(answers.ids[position])
-    lines = [f"label {label}", *_difficulty(answers, position)]
+    lines = [f"label {label}", *_difficulty(lead, answers, position)]
     if answers.teacher is not None:
         lines.append(f"teacher: {names[answers.teacher[position]]}")
     for run in (lead, baseline) if lead is not baseline else (lead,):
@@ -116,12 +103,13 @@ def _card(lead: Run, baseline: Run, part: Part, samples: Samples, position: int)
     return Card(lines, alt, src, small)
 
 
-def _difficulty(answers: Answers, position: int) -> Iterator[str]:
+def _difficulty(run: Run, answers: Answers, position: int) -> Iterator[str]:
     if answers.level is not None:
         line = f"level {answers.level[position]:.2f}"
         yield line if answers.temperature is None else f"{line}, T {answers.temperature[position]:.1f}"
     elif answers.distance is not None:
-        yield f"distance {answers.distance[position]:.3g}"
+        name = run.measure.score if run.measure.score in SCORE_WORDS else "difficulty"
+        yield f"{name.replace('_', ' ')} {answers.distance[position]:.3g}"
 
 
 def thumbnail(samples: Samples, position: int) -> tuple[str, bool]:

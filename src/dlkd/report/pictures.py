@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from dlkd.report.page import DENSITY
+from dlkd.report.words import SCORE_WORDS
 
 WIDE, NARROW = 10.0, 4.85
 """Inches; two narrow pictures are as wide as a wide one."""
@@ -117,24 +118,27 @@ def reliability_diagram(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> st
     return png(figure)
 
 
-def difficulty(distance: ArrayLike, reference: ArrayLike, temperature: ArrayLike | None) -> str:
+def difficulty(
+    distance: ArrayLike, reference: ArrayLike, temperature: ArrayLike | None, of: str = SCORE_WORDS["distance"]
+) -> str:
     """Histogram of the distance, and the level or temperature that each distance gets.
 
     Args:
-        distance: ``[N]``.
+        distance: ``[N]``, or another score of difficulty.
         reference: quantiles of the reference distances at evenly spaced ranks.
         temperature: at evenly spaced ranks; None shows the rank itself.
+        of: what the score is.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDE, 3.2), layout="constrained")
     values, quantiles = np.asarray(distance), np.asarray(reference)
     level = np.linspace(0, 1, quantiles.size)
     if temperature is None:
         right.plot(quantiles, level)
-        right.set(xlabel="distance of teacher and probe", ylabel="level")
+        right.set(xlabel=of, ylabel="level")
     else:
         t = np.asarray(temperature)
         right.plot(quantiles, np.interp(level, np.linspace(0, 1, t.size), t))
-        right.set(xlabel="distance of teacher and probe", ylabel="temperature")
+        right.set(xlabel=of, ylabel="temperature")
     positive = quantiles[quantiles > 0]
     if positive.size > 1 and positive[-1] > 20 * np.median(positive):
         # Most images would share one bar. What is below the axis is counted in its first bar.
@@ -146,7 +150,7 @@ def difficulty(distance: ArrayLike, reference: ArrayLike, temperature: ArrayLike
         left.hist(values, bins=50)
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator(6))
-    left.set(xlabel="distance of teacher and probe", ylabel="images")
+    left.set(xlabel=of, ylabel="images")
     return png(figure)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from dlkd.evaluate.figures import NAMES
 from dlkd.report import pictures
 from dlkd.report.page import Page, chart
+from dlkd.report.words import measure_of
 
 PARTS = {"train": "training", "held_out": "held out"}
 _CALIBRATION = " images. Above the diagonal the student is right more often than it is sure, below it less often."
@@ -30,6 +31,7 @@ def run_page(
         by_level: rows of ``metrics_by_level.csv``.
         difficulty: distances of the test images, the reference quantiles and the temperature curve, if known.
     """
+    measure = measure_of(results.get("method", {}))
     scored = "test" if "test" in results else "held_out"
     words, whose = ("test", "Test") if scored == "test" else ("held out", "Held-out")
     columns = {"student, test": results["test"]} if scored == "test" else {}
@@ -49,7 +51,8 @@ def run_page(
     if "by_level" in results:
         teacher = [{"decile": r["decile"], "accuracy": r["teacher_accuracy"]} for r in results["by_level"]]
         runs = {"student": results["by_level"], "teacher": teacher}
-        words = f"{whose} images, in tenths of the training views' distances; tenths without images are left out."
+        words = f"{whose} images in tenths of the difficulty level: {measure.level_of_image}."
+        words += " Tenths without images are left out."
         shown.append(chart(pictures.accuracy_by_level(runs), "Accuracy by difficulty", words))
     drawn = pictures.reliability_diagram({"student": results["reliability"]})
     shown.append(chart(drawn, "Calibration", whose + _CALIBRATION))
@@ -58,8 +61,10 @@ def run_page(
         words = "What the student says of images whose given label is wrong. On training images naming it is memory."
         shown.append(chart(pictures.memorisation(bars), "Memorised wrong labels", words))
     if difficulty is not None:
-        drawn = pictures.difficulty(difficulty["distance"], difficulty["reference"], difficulty["temperature"])
-        words = f"Left: the {whose.lower()} images. Right: what a distance means, by its rank among the training views."
+        drawn = pictures.difficulty(
+            difficulty["distance"], difficulty["reference"], difficulty["temperature"], of=measure.value
+        )
+        words = f"Left: the {whose.lower()} images. Right: what each value means, {measure.level_of_value}."
         shown.append(chart(drawn, "Difficulty", words))
     return Page(
         title=title,

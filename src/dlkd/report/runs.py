@@ -18,6 +18,7 @@ from dlkd.errors import UserError, first_line, printable
 from dlkd.jobs.card import INVOCATION, PREDICTIONS
 from dlkd.models.trained import STUDENT_FILE
 from dlkd.regular import read_regular
+from dlkd.report.words import Measure, measure_of
 from dlkd.run_folder import CARD_BYTES, MARKER, RESULTS, made_by, unfinished
 from dlkd.train.log import METRICS
 
@@ -77,6 +78,8 @@ class Run:
     """The figures of the teacher by part."""
     reliability: Sequence[Mapping[str, float]]
     by_level: Sequence[Mapping[str, float]]
+    measure: Measure
+    """What difficulty is."""
     scored_on: str
     """The part that reliability and tenths are of."""
     images: Mapping[str, str]
@@ -156,10 +159,14 @@ def _run(
     folder: Path, name: str, command: str, results: dict[str, Any], card: dict[str, Any], student: dict[str, Any]
 ) -> Run:
     figures = {part: _numbers(results[part]) for part in (*PARTS, "held_out_clean") if part in results}
-    if not any(part in figures and "accuracy" in figures[part] for part in PARTS):
+    if not any(part in figures for part in PARTS):
         raise ValueError("there are no figures")
+    if lost := [part for part, of in figures.items() if "accuracy" not in of]:
+        raise ValueError(f"{RESULTS}: the accuracy of {lost[0]} is no number")
     teacher = results.get("teacher", {})
     data = {str(key): value for key, value in card["data"].items()}
+    if none := [part for part in PARTS if part in figures and data.get(part) == 0]:
+        raise ValueError(f"{MARKER}: there are no {none[0]} images, of which there are figures")
     classes = student.get("class_names") or range(int(data["classes"]))
     names = tuple(readable(str(each)) for each in classes)
     known = {**results, **card.get("preflight", {})}
@@ -180,6 +187,7 @@ def _run(
         teacher={part: _numbers(teacher[part]) for part in PARTS if part in teacher},
         reliability=_rows(results.get("reliability", ()), ("confidence", "accuracy")),
         by_level=_rows(results.get("by_level", ()), ("decile", "accuracy", "teacher_accuracy")),
+        measure=measure_of(results["method"]),
         scored_on="test" if "test" in results else "held_out",
         images={part: str(digest) for part, digest in results.get("images", {}).items()},
         data=data,
@@ -249,6 +257,8 @@ def _of_part(part: Part, arrays: Mapping[str, npt.NDArray[Any]], classes: int) -
             raise ValueError(f"{PREDICTIONS}: {part}_{name} is not finite")
         return found.astype(np.int64 if kind == "iu" else np.float64)
 
+    if not np.prod(size):
+        raise ValueError(f"{PREDICTIONS}: {part}_predicted is of no image")
     true = column("clean", "iu")
     labels = column("labels", "iu") if true is None else true
     needed = {"ids": column("ids", "iu"), "labels": labels, "predicted": column("predicted", "iu")}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -91,7 +93,39 @@ def _training(run: Run, baseline: Run) -> Iterator[str]:
             f"{run.name} was trained on other images than {baseline.name}: {_count(mine)} instead of {_count(theirs)}."
         )
     elif mine.get("labels") != theirs.get("labels"):
-        yield f"{run.name} learnt from other labels than {baseline.name}: {_noise(mine)} instead of {_noise(theirs)}."
+        yield f"{run.name} learnt from other labels than {baseline.name}{_other_labels(run, baseline)}."
+
+
+def _other_labels(run: Run, baseline: Run) -> str:
+    """What is other of the labels of two runs, as the end of a sentence; empty where nobody knows."""
+    mine, theirs = (_noise(each.data) for each in (run, baseline))
+    if mine == theirs:
+        one, other = (_of_labels(each) for each in (run, baseline))
+        told = [name for name in _WORDS if one.get(name) != other.get(name)]
+        mine, theirs = (", ".join(_word(name, of.get(name)) for name in told) for of in (one, other))
+    # Files of one name may differ in what is in them.
+    return f": {mine} instead of {theirs}" if mine != theirs else ""
+
+
+_WORDS = {
+    "cleaned": ("not cleaned", "cleaned by {}"),
+    "noise_file": ("no file of noise", "noise of {}"),
+    "noise_set": ("no set of labels", "the labels {}"),
+    "labelled": ("all labels", "a share of {} of the labels"),
+    "seed": ("no seed", "labels of --data.seed {}"),
+}
+"""By the name of an option that decides which labels a run has: without a value, and with one."""
+
+
+def _of_labels(run: Run) -> dict[str, Any]:
+    """The options of the labels, of a run whose card has them."""
+    options = json.loads(run.settings or "{}").get("data")
+    return options if isinstance(options, dict) else {}
+
+
+def _word(name: str, value: object) -> str:
+    without, given = _WORDS[name]
+    return without if value is None else given.format(readable(PurePath(str(value)).name))
 
 
 def _count(data: Any) -> str:

@@ -17,7 +17,7 @@ from dlkd.report.by_image import (
 from dlkd.report.gallery import Opened, gallery
 from dlkd.report.over_seeds import over_seeds
 from dlkd.report.page import Section, Sections, Table, chart
-from dlkd.report.runs import Part, Run
+from dlkd.report.runs import Part, Run, readable
 from dlkd.report.same import WORDS, remarks
 
 PAIRS, CLASSES = 5, 20
@@ -44,9 +44,10 @@ def side_by_side(runs: Sequence[Run], baseline: Run, part: Part, opened: Opened,
         sections.append(gallery(lead, baseline if baseline in known else lead, part, opened, images))
     sections += [*_calibration(runs, part), *_by_difficulty(runs, part), _cost(runs)]
     beside = "" if len(runs) == 1 else f", compared with {baseline.name}"
+    data = readable(str(runs[0].data.get("data")))
     return Sections(
         title="Runs side by side" if len(runs) > 1 else f"Report of {runs[0].name}",
-        lead=f"{len(runs)} run{'s' * (len(runs) > 1)} on {runs[0].data.get('data')}{beside}. Figures are of "
+        lead=f"{len(runs)} run{'s' * (len(runs) > 1)} on {data}{beside}. Figures are of "
         f"{_size(runs, part)}{WORDS[part]} images.",
         sections=sections,
         sentences=list(remarks(runs, baseline, part)),
@@ -196,10 +197,12 @@ def _by_difficulty(runs: Sequence[Run], part: Part) -> Iterator[Section]:
         tenths = {run.name: accuracy_by_tenth(run.answers[part].right, level) for run in runs if run.name in levels}
         if answers.teacher is not None:
             tenths[f"teacher of {name}"] = accuracy_by_tenth(answers.teacher == answers.labels, level)
-        words = f"The level of all images is that of {name}: their rank among its training views."
+        measure = next(run.measure for run in runs if run.name == name)
+        words = f"The level of all images is that of {name}: {measure.level_of_image}."
     else:
         tenths = {run.name: run.by_level for run in runs if run.scored_on == part and run.by_level}
-        words = "The level is each run's own: the rank of an image among its training views."
+        means = dict.fromkeys(run.measure.level_of_image for run in runs if run.name in tenths)
+        words = f"The level is each run's own: {'; or '.join(means)}."
     if tenths:
         alt = f"Accuracy in tenths of the difficulty level of {', '.join(tenths)}"
         words += " Tenths without images are left out."

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
@@ -35,10 +35,32 @@ def table_bytes(columns: Mapping[str, npt.NDArray[Any]], kind: str) -> bytes:
         parquet.write_table(pyarrow.table(arrays), sink)
         return sink.getvalue()
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = table_writer(buffer)
     writer.writerow(columns)
     writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
     return buffer.getvalue().encode(errors="surrogateescape")
+
+
+class Text(Protocol):
+    """What text can be written to."""
+
+    def write(self, text: str, /) -> object:
+        """Add ``text``."""
+
+
+def table_writer(file: Text) -> Any:
+    """A ``csv.writer`` whose lines end with a line feed, and that puts names with any line break into quotes."""
+    # Older ones put a carriage return into quotes only where it is in their own end of a line.
+    return csv.writer(_Lines(file), lineterminator="\r\n")
+
+
+class _Lines:
+    def __init__(self, file: Text) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        """A whole row: that is how a ``csv.writer`` writes."""
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _text(values: list[Any]) -> list[Any]:

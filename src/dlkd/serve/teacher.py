@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from dlkd.errors import UserError, first_line
 from dlkd.export import Preprocessing
 from dlkd.export.student import teacher_options
 from dlkd.jobs.card import CONFIG
-from dlkd.jobs.of_run import data_of_run
+from dlkd.jobs.of_run import data_of_run, images_of_run
 from dlkd.methods import Composition, LossOptions, Signals, make_method
 from dlkd.methods.temperatures import TargetTemperature, TemperatureByDifficulty
 from dlkd.pages.plain_yaml import read_plain
@@ -138,7 +139,10 @@ def _loaded(
     method = make_method(name, typed(LossOptions, config["loss"]), classes)
     if not method.needs_teacher:
         return None, [f"no teacher: the run had none, by its method {name}"]
-    data = load_data(data_of_run(folder))
+    asked = images_of_run(folder)
+    if probe.sparsity == "auto" or probe.norm == "recalibrated":  # made by what its training images and labels were
+        asked = dataclasses.replace(data_of_run(folder), download=False)
+    data = load_data(asked)
     if tuple(data.train.class_names) != preprocessing.class_names:
         raise UserError("the classes of its images are others now")
     alone = probe.norm != "batch"
