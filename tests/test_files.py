@@ -3,11 +3,12 @@
 import os
 import stat
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from dlkd.errors import UserError
-from dlkd.files import TEMPORARY, clean_temporaries, write_atomic, write_json, writing
+from dlkd.files import TEMPORARY, clean_temporaries, held, held_by_file, write_atomic, write_json, writing
 
 
 def names(path):
@@ -95,6 +96,13 @@ def test_leftovers_of_one_name_alone(tmp_path):
         (tmp_path / name).touch()
     clean_temporaries(tmp_path, "a[1].csv", alone=True)
     assert names(tmp_path) == sorted(others)
+
+
+def test_no_lock_is_waited_for_where_there_can_be_none():
+    with pytest.raises(OSError), held(Path("/proc/.run.lock"), wait=True):
+        pass
+    with held_by_file(Path("/proc/.run.lock"), wait=True) as mine:
+        assert mine
 
 
 def test_leftovers_of_killed_writers_are_known_by_name(tmp_path):

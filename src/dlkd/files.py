@@ -153,6 +153,7 @@ def held(file: Path, *, wait: bool) -> Iterator[bool]:
         # A lock is emptied when it is taken: a link in a stranger's folder may lead to a file of ours.
         if file.is_symlink() or file.parent.is_symlink():
             raise OSError("it is a link to another place")
+        file.touch()  # raises where there can be none; the lock would try for ever
         lock.acquire()
     except Timeout:
         yield False
