@@ -30,13 +30,6 @@ SMALL = (
 )
 
 
-def pytest_collection_modifyitems(items):
-    """A room's tests stay in one process of several (``--dist loadgroup``): what they share is made once."""
-    here = Path(__file__).parent
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).parts[0]))
-
-
 class Done(NamedTuple):
     """How a command ended."""
 

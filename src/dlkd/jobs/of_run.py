@@ -16,6 +16,7 @@ from dlkd.jobs.teacher_answers import Reference
 from dlkd.methods import LossOptions, make_method
 from dlkd.pages.plain_yaml import read_plain
 from dlkd.pages.typed import typed
+from dlkd.run_folder import unfinished
 from dlkd.train.teacher_options import ProbeOptions
 
 
@@ -91,8 +92,9 @@ def data_beside(weights: Path, asked: DataOptions, what: str, otherwise: str = "
     if not (folder / CONFIG).is_file():
         # Options that are all defaults cannot be told from none; the number of workers changes no image of digits.
         raise UserError(
-            f"expected {CONFIG} of the run beside {weights}, to know which images to {what}, but there is none; give "
-            f"the --data options (of the digits, --data.workers 0){otherwise}"
+            unfinished(folder)
+            or f"expected {CONFIG} of the run beside {weights}, to know which images to {what}, but there is none; "
+            f"give the --data options (of the digits, --data.workers 0){otherwise}"
         )
     return data_of_run(folder), folder
 
