@@ -15,8 +15,10 @@ from dlkd.files import write_atomic
 from dlkd.regular import read_regular
 from dlkd.store.storage import ROUNDING, Storage
 
-MANIFEST, DAMAGED = "manifest.json", "manifest.json.damaged"
-"""The second is what a repair found in place of the first: it is kept, since nobody has understood it."""
+MANIFEST = "manifest.json"
+"""Of a store, in its folder."""
+DAMAGED = "manifest.json.damaged"
+"""What a repair found in its place: it is kept, since nobody has understood it."""
 FORMAT = 3
 BYTES, SHARDS = 1 << 26, 10**7
 """Most of a manifest, and of the shards that it may speak of: names of more would not fit into memory."""
