@@ -8,11 +8,11 @@ quickstart: .venv/installed
 	$(BIN)/dlkd quickstart --out runs/quickstart --overwrite
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 # The same, half as long again: which lines no test reaches.
 coverage: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --cov=dlkd --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --cov=dlkd --cov-report=term:skip-covered
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -30,6 +30,18 @@ SMALL = (
 )
 
 
+COSTLY = {"compare", "test_quickstart", "test_output", "test_faq", "test_site", "test_group", "test_answers"}
+"""Folders and files whose tests share what takes long to make."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """They stay in one of several processes (``--dist loadgroup``), where it is made once."""
+    for item in items:
+        for name in COSTLY.intersection((item.path.parent.name, item.path.stem)):
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 class Done(NamedTuple):
     """How a command ended."""
 
