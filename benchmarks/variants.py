@@ -120,21 +120,20 @@ MIX = Method(
     transform=lambda s: mixture(s["share"]),
     uses_probe=True,
 )
-_OF_DKD = {"alpha": 1.0, "beta": 8.0, "ce_weight": 1.0, "kd_weight": 1.0, "warmup_epochs": 1.0}
-PARTS = Method(
-    "α·TCKD + 2l·β·NCKD",
-    "here",
-    _OF_DKD,
-    divergence=lambda s: parts(s["alpha"], s["beta"], rising=True),
-    uses_labels=True,
-)
-PARTS_OF_EASY = Method(
-    "α·TCKD + (2 − 2l)·β·NCKD",
-    "here",
-    _OF_DKD,
-    divergence=lambda s: parts(s["alpha"], s["beta"], rising=False),
-    uses_labels=True,
-)
+
+
+def _of_dkd(formula: str, *, rising: bool) -> Method:
+    return Method(
+        formula,
+        "here",
+        {"alpha": 1.0, "beta": 8.0, "ce_weight": 1.0, "kd_weight": 1.0, "warmup_epochs": 1.0},
+        divergence=lambda s: parts(s["alpha"], s["beta"], rising=rising),
+        uses_labels=True,
+    )
+
+
+PARTS = _of_dkd("α·TCKD + 2l·β·NCKD", rising=True)
+PARTS_OF_EASY = _of_dkd("α·TCKD + (2 − 2l)·β·NCKD", rising=False)
 ROWS = Method(
     "DIST, columns at one temperature",
     "here",

@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 
 from dlkd.errors import UserError
 
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names of the files that :func:`writing` renames once they are whole; a killed writer leaves one."""
+TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
+"""Names of the files that :func:`writing` renames once they are whole, to the group; a killed writer leaves one."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -133,9 +133,8 @@ def clean_temporaries(folder: Path, name: str = "*", *, alone: bool = False) -> 
     Call while nobody else may write them.
     """
     for path in folder.glob(f".{glob.escape(name) if alone else name}.*.tmp"):
-        # Eight characters and two full stops are what is put after the name.
-        other = alone and len(path.name) != len(f".{name}.12345678.tmp")
-        if not other and TEMPORARY.fullmatch(path.name) and not path.is_dir():
+        found = TEMPORARY.fullmatch(path.name)
+        if found and (not alone or found[1] == name) and not path.is_dir():
             path.unlink(missing_ok=True)
 
 

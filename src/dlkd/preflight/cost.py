@@ -28,11 +28,8 @@ from dlkd.train.session import Session
 def ask_student(session: Session, student: nn.Module, images: Tensor) -> Any:
     """What ``student`` says of images in [0, 1], in the memory format and the precision of the run."""
     precision = session.fabric.strategy.precision
-    x = session.input_format(images)
-    if session.channels_last:
-        x = x.contiguous(memory_format=torch.channels_last)
     with precision.forward_context():
-        said = student(precision.convert_input(x))
+        said = student(precision.convert_input(session.shown(images)))
     return precision.convert_output(said)
 
 

@@ -16,7 +16,6 @@ from dlkd.files import write_atomic, write_json
 from dlkd.jobs.card import machine, plain
 from dlkd.jobs.difficulty import DifficultyOptions, difficulty
 from dlkd.jobs.run import run as run_job
-from dlkd.methods import LossOptions, resolve_loss
 from dlkd.quickstart.page import render
 from dlkd.quickstart.summary import print_table, summarise
 from dlkd.run_folder import new_run_folder
@@ -143,8 +142,6 @@ def _distill(options: Quickstart, method: str, teacher: str, seed: int) -> dict[
     distill = DistillOptions(
         **_common(options, options.out / "parts" / f"{method}-{teacher}-{seed}", options.given, seed),
         method=method,
-        # At the same weight of the teacher, which counts for more than the method (docs/evidence.md).
-        loss=LossOptions(kd_weight=resolve_loss("dlkd", LossOptions())["kd_weight"]),
         student=STUDENT,
         teacher=TeacherOptions(weights=options.out / "parts" / f"teacher-{teacher}"),
         probe=ProbeOptions(sparsity=options.sparsity),

@@ -14,14 +14,13 @@ import safetensors.torch
 from torch import Tensor
 
 from dlkd.errors import UserError, first_line
-from dlkd.files import clean_temporaries, held, write_atomic
+from dlkd.files import TEMPORARY, clean_temporaries, held, write_atomic
 from dlkd.regular import open_regular
 from dlkd.store.manifest import DAMAGED, MANIFEST
 
 LOCKS, SETTINGS, STRONG = ".locks", "config.yaml", "strong"
 """Beside the shards: the locks, the options that the store was made with, the store of the strong views."""
 _NAME = re.compile(r"(?P<shard>[a-z0-9-]+)\.(?P<checksum>[0-9a-f]{16})\.safetensors")
-_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[a-z0-9_]{{8}}\.tmp")
 _CHUNK = 1 << 20
 ELSEWHERE = "it belongs to another store"
 """What is wrong with a shard that is whole, but of other outputs than the manifest's."""
@@ -131,8 +130,9 @@ class Shards:
 
     def clean(self) -> None:
         """Remove the unfinished files that killed writers left, not those that others are writing."""
-        unfinished = (_UNFINISHED.fullmatch(file.name) for file in self.folder.glob(".*.tmp"))
-        for name in sorted({match["shard"] for match in unfinished if match}):
+        unfinished = (TEMPORARY.fullmatch(file.name) for file in self.folder.glob(".*.tmp"))
+        shards = (_NAME.fullmatch(found[1]) for found in unfinished if found)
+        for name in sorted({found["shard"] for found in shards if found}):
             with self.lock(name, wait=False) as mine:
                 if mine:
                     clean_temporaries(self.folder, name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_weights
+
+from dlkd.features.tap import tensors_of
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 TOLERANCE = 1e-3
@@ -213,13 +215,5 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> str | None:
 
 
 def _tensors(output: object) -> Iterator[Tensor]:
-    """The floating-point tensors in whatever a model returns."""
-    if isinstance(output, Tensor):
-        if output.is_floating_point() and output.numel():
-            yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _tensors(value)
-    elif isinstance(output, list | tuple):
-        for value in output:
-            yield from _tensors(value)
+    """The floating-point tensors in whatever a model returns, but for empty ones."""
+    return (tensor for tensor in tensors_of(output) if tensor.numel())

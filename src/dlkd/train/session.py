@@ -122,6 +122,11 @@ class Session:
         channels = self.data.train.pixels.channels
         return self.options.engine.uses_channels_last(channels, self.fabric.device, self.module)
 
+    def shown(self, images: Tensor) -> Tensor:
+        """What the student sees of images in [0, 1]: in its input format and the memory format of the run."""
+        seen = self.input_format(images)
+        return seen.contiguous(memory_format=torch.channels_last) if self.channels_last else seen
+
     @property
     def score(self) -> DifficultyScore:
         """What difficulty is in this run, whether the method looks at it or only its figures do."""

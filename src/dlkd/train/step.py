@@ -42,11 +42,12 @@ def _seed(session: Session, step: int) -> None:
     """Dropout and all else that a step draws depend on (seed, step, process) alone; what all processes draw of the
     whole batch is what one process would draw."""
     seed, group = session.options.seed, session.group
-    own, alike = (int(view_key(seed, step, rank, Stream.STEP)) for rank in (group.rank, 0))
+    own = int(view_key(seed, step, group.rank, Stream.STEP))
     torch.default_generator.manual_seed(own)
     if torch.cuda.is_available():
         torch.cuda.manual_seed(own)
-    group.draws.manual_seed(alike)
+    if group.size > 1:
+        group.draws.manual_seed(int(view_key(seed, step, 0, Stream.STEP)))
 
 
 def _backward(session: Session, batch: Batch, step: int, *, last: bool) -> None:
@@ -70,9 +71,7 @@ def _backward_view(session: Session, batch: Batch, step: int, lessons: Lessons |
     lesson = None if lessons is None else lessons(batch)
     if lesson is not None:
         _check_logits(session, lesson.logits, batch, step, "teacher", None)
-    images = session.input_format(batch.images)
-    if session.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
+    images = session.shown(batch.images)
     with session.taps.student if session.taps else contextlib.nullcontext():
         logits: Tensor = session.student(images)
     gradient: list[Tensor] = []
