@@ -4,7 +4,7 @@
         --methods.mix.method dlkd+variants:MIX …  # the whole command stands in the page
 
 Each is a method of our own (docs/add-a-method.md), and most are one choice of it, to be combined with the temperatures
-of DLKD. None of them is in the package: docs/evidence.md says what came of them.
+of DLKD. None of them is in the package; docs/evidence.md says how far they have been run.
 """
 
 from __future__ import annotations
